@@ -1,0 +1,76 @@
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from tunelab.training.corpus import build_manifest, split_of
+from tunelab.training.download import unpack
+from tunelab.training.voice import mix, rms
+
+
+def _tone(path: Path, seconds: float, hertz: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, 0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 8000)) / 8000), 8000)
+
+
+def test_manifest_lists_music_by_length_once(tmp_path: Path) -> None:
+    music = tmp_path / "un" / "some-game" / "usr" / "share"
+    _tone(music / "long.wav", 21, 440)
+    _tone(music / "short.wav", 3, 440)
+    shutil.copy(music / "long.wav", music / "again.wav")
+    (music / "broken.ogg").write_bytes(b"OggS, then nothing")
+    licence = music / "doc" / "some-game" / "copyright"
+    licence.parent.mkdir(parents=True)
+    licence.write_text("License: CC0\n")
+    _tone(tmp_path / "member.wav", 22, 330)
+    with zipfile.ZipFile(music / "data.pk3", "w") as archive:
+        archive.write(tmp_path / "member.wav", "../../escape.wav")
+    _tone(tmp_path / "un" / "klettres-data" / "a.wav", 1, 300)
+    assert build_manifest(tmp_path / "un", tmp_path / "manifest.parquet") == 3
+    table = pd.read_parquet(tmp_path / "manifest.parquet")
+    assert sorted(table.kind) == ["music", "music", "speech"]
+    assert set(table.split[table.package == "klettres-data"]) == {"heldout"}
+    assert table.licence.str.endswith("copyright").sum() == 2
+    assert not (tmp_path / "escape.wav").exists()
+    assert build_manifest(tmp_path / "un", tmp_path / "manifest.parquet") == 3
+
+
+def test_split_depends_on_the_name_alone() -> None:
+    assert {split_of(f"package-{n}") for n in range(60)} == {"train", "heldout"}
+    assert split_of("festvox-ru") == "train"
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg")
+def test_unpacking_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "DEBIAN").mkdir(parents=True)
+    (source / "DEBIAN" / "control").write_text(
+        "Package: tiny\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: tiny\n"
+    )
+    _tone(source / "usr" / "share" / "tiny.wav", 1, 200)
+    subprocess.run(["dpkg-deb", "--build", str(source), str(tmp_path / "tiny.deb")], check=True, capture_output=True)
+    assert unpack(tmp_path / "tiny.deb", tmp_path / "tiny")
+    assert (tmp_path / "tiny" / "usr" / "share" / "tiny.wav").is_file()
+    (tmp_path / "bad.deb").write_bytes(b"not an archive")
+    assert not unpack(tmp_path / "bad.deb", tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("level", [-8.0, 0.0, 9.0])
+def test_mixing_level_is_right_to_a_tenth_of_a_decibel(level: float) -> None:
+    rng = np.random.default_rng(0)
+    music = (0.05 * rng.normal(size=16_000)).astype(np.float32)
+    voice = np.zeros(16_000, np.float32)
+    voice[4000:8000] = rng.normal(size=4000)
+    added = mix(music, voice, level) - music
+    assert 20 * np.log10(rms(added) / rms(music)) == pytest.approx(level, abs=0.1)
+
+
+def test_silence_is_mixed_as_it_is() -> None:
+    voice = np.ones(100, np.float32)
+    assert np.array_equal(mix(np.zeros(100, np.float32), voice, 3.0), voice)

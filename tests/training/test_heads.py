@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunelab.heads.mlp import Heads
+from tunelab.training.export import licences_named
+from tunelab.training.finish import fit_heads
+from tunelab.training.heads import labels_for, passes_gate, train_head
+from tunelab.types import HEADS, FloatArray
+
+
+def _embeddings(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 768)).astype(np.float32)
+    direction = np.random.default_rng(9).normal(size=768)
+    return x, (1 / (1 + np.exp(-(x @ direction) / 14))).astype(np.float32)
+
+
+@pytest.mark.parametrize("head", ["energy", "speechiness"])
+def test_training_twice_gives_the_same_head_and_it_learns(head: str) -> None:
+    train, development, heldout = _embeddings(600, 0), _embeddings(200, 1), _embeddings(100, 2)
+    first = train_head(head, train, development, heldout[0], epochs=4)
+    second = train_head(head, train, development, heldout[0], epochs=4)
+    assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+    assert first.development_r > 0.5
+    served = [Heads(first.tensors)(embedding)[head] for embedding in heldout[0]]
+    np.testing.assert_allclose(served, first.heldout, atol=1e-5)
+
+
+def test_construction_wins_over_the_teacher() -> None:
+    scores = np.full((3, 7), 0.9, np.float32)
+    known = np.array([[0, 1, 0, 0], [3, -1, 1, 0], [1, -1, 1, 1]], np.float32)
+    labels = labels_for(scores, known)
+    assert labels["instrumentalness"][0] > 0.9
+    assert labels["instrumentalness"][1] < 0.15
+    assert labels["speechiness"][2] == pytest.approx(0.95)
+    assert max(labels["speechiness"][:2]) <= 0.25
+
+
+@pytest.mark.parametrize(("r", "passes"), [(0.7, True), (0.699, False), (float("nan"), False)])
+def test_gate(r: float, passes: bool) -> None:
+    assert passes_gate(r) is passes
+
+
+def test_a_head_without_agreement_is_not_exported() -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, FloatArray] = {}
+    for split, n in (("train", 200), ("heldout", 60)):
+        x, y = _embeddings(n, n)
+        scores = np.repeat(y[:, None], 7, 1)
+        scores[:, 6] = rng.random(n)  # valence: noise
+        packages = np.arange(n) % 12
+        arrays[split] = x * np.array([1.0], np.float32)
+        arrays[f"{split}_scores"] = scores
+        arrays[f"{split}_known"] = np.stack([np.zeros(n), packages, np.zeros(n), np.zeros(n)], 1).astype(np.float32)
+    arrays["heldout_every_2nd"] = arrays["heldout"]
+    tensors, rows, halves = fit_heads(arrays)
+    assert set(rows) == set(halves) == set(HEADS)
+    assert not rows["happiness"]["shipped"]
+    assert "happiness.hidden.weight" not in tensors
+    assert halves["energy"]["largest_change"] == 0.0
+
+
+def test_licences_named(tmp_path: Path) -> None:
+    path = tmp_path / "copyright"
+    path.write_text("Files: *\nLicense: GPL-2+\n text\n\nFiles: music\nLicense: CC-BY-SA-3.0\nLicense: GPL-2+\n")
+    assert licences_named(path) == ["CC-BY-SA-3.0", "GPL-2+"]

@@ -1,0 +1,49 @@
+"""Scores of the validation clips by a bundle, with the reference encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+
+from tunelab.audio.mel import LogMel
+from tunelab.encoder.bundle import Bundle
+from tunelab.encoder.maest import load_maest
+from tunelab.evaluation.listeners import read_labels
+from tunelab.heads.mlp import load_heads
+from tunelab.types import FloatArray
+
+
+def score_folder(bundle: Bundle, validation: Path, *, time_stride: int | None = None) -> dict[str, FloatArray]:
+    """Score every clip of a validation folder; shorter clips are tiled to the window, longer ones cut to their middle.
+
+    Args:
+        bundle: encoder and heads.
+        validation: a folder with ``labels.csv`` and 16 kHz mono audio.
+        time_stride: keep every n-th time patch instead of what the bundle says.
+
+    Returns:
+        head -> float32, shape ``(n,)``, 0..1, in the order of the labels.
+
+    Raises:
+        ValueError: a clip has another sampling rate than the bundle.
+    """
+    if time_stride is not None:
+        pooling = bundle.pooling.model_copy(update={"time_patch_stride": time_stride})
+        bundle = Bundle(bundle.path, bundle.ast, pooling, bundle.mel)
+    encoder, heads, mel = load_maest(bundle), load_heads(bundle), LogMel(bundle.mel)
+    scores: dict[str, list[float]] = {head: [] for head in heads.names}
+    size = bundle.mel.num_samples
+    for path in read_labels(validation).path:
+        samples, rate = sf.read(validation / path, dtype="float32")
+        if rate != bundle.mel.sampling_rate:
+            raise ValueError(f"{path} has {rate} Hz, the bundle wants {bundle.mel.sampling_rate} Hz")
+        start = max(0, (len(samples) - size) // 2)
+        window = np.resize(samples[start : start + size], size)
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            embedding = encoder(torch.from_numpy(mel(window))[None])[0].float().numpy()
+        for head, value in heads(embedding).items():
+            scores[head].append(value)
+    return {head: np.array(values, np.float32) for head, values in scores.items()}

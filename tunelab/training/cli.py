@@ -1,0 +1,85 @@
+"""Commands of the training room; ``tunelab`` mounts them when the ``train`` extra is installed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+commands = typer.Typer(no_args_is_help=True, help="Build the corpus, pre-train the encoder, train the heads.")
+corpus_commands = typer.Typer(no_args_is_help=True, help="The free corpus.")
+commands.add_typer(corpus_commands, name="corpus")
+
+Corpus = Annotated[Path, typer.Argument(help="The corpus folder.")]
+
+
+@corpus_commands.command("build")
+def corpus_build(corpus: Corpus) -> None:
+    """Download and unpack the packages, then write manifest.parquet. Call again to resume."""
+    from tunelab.training.corpus import build_manifest
+    from tunelab.training.download import download_packages
+
+    for package in download_packages(corpus / "un", corpus / "debs"):
+        typer.echo(f"not available: {package}", err=True)
+    typer.echo(f"{build_manifest(corpus / 'un', corpus / 'manifest.parquet')} files")
+
+
+@corpus_commands.command("list")
+def corpus_list(corpus: Corpus) -> None:
+    """Write manifest.parquet from packages that are already unpacked in CORPUS/un."""
+    from tunelab.training.corpus import build_manifest
+
+    typer.echo(f"{build_manifest(corpus / 'un', corpus / 'manifest.parquet')} files")
+
+
+@commands.command("clips")
+def clips(
+    corpus: Corpus,
+    seconds: Annotated[float, typer.Option(help="Time for training clips, per seed.")] = 130.0,
+    heldout_seconds: Annotated[float, typer.Option(help="Time for held-out clips, per seed.")] = 40.0,
+    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated: one process each.")] = "1,2",
+) -> None:
+    """Render clips with the teacher's labels into CORPUS/clips."""
+    import multiprocessing
+
+    from tunelab.training.clips import render_both
+
+    jobs = [(corpus, int(seed), seconds, heldout_seconds) for seed in seeds.split(",")]
+    with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
+        pool.starmap(render_both, jobs)
+
+
+@commands.command("pretrain")
+def pretrain(
+    corpus: Corpus,
+    minutes: Annotated[float, typer.Option(help="Time budget.")] = 5.0,
+    run: Annotated[str, typer.Option(help="Name of the run, a folder in CORPUS.")] = "run1",
+) -> None:
+    """Pre-train the encoder and keep the embeddings of all clips."""
+    from tunelab.training.embed import embed_clips
+    from tunelab.training.pretrain import PretrainConfig
+    from tunelab.training.pretrain import pretrain as run_pretraining
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    run_pretraining(corpus / "clips", corpus / run, PretrainConfig(minutes=minutes))
+    embed_clips(corpus / "clips", corpus / run)
+
+
+@commands.command("train")
+def train(
+    corpus: Corpus,
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    run: Annotated[str, typer.Option(help="Name of the pre-training run.")] = "run1",
+) -> None:
+    """Train the heads and write the bundle with its card."""
+    from tunelab.training.finish import write_bundle
+
+    card = write_bundle(corpus, corpus / run, out)
+    for head, row in card["heads"].items():
+        typer.echo(f"{head:17} r {row['pearson_r']:.3f} {row['ci95']} {'shipped' if row['shipped'] else 'dropped'}")
+
+
+if __name__ == "__main__":
+    commands()

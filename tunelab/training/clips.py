@@ -1,0 +1,183 @@
+"""Render training clips: 30 s of audio -> mel as bytes, the teacher's answers, and what is known by construction."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+import soxr
+from safetensors.numpy import save_file
+
+from tunelab.audio.mel import LogMel, MelConfig
+from tunelab.training.teachers import Vibenet
+from tunelab.training.voice import SAMPLE_RATE, mix, rms, sing
+from tunelab.types import FloatArray
+
+CLIP_SAMPLES = 30 * SAMPLE_RATE
+DENSE_STEP = 10_240
+"""Samples per row of the teacher's dense feature: 0.64 s."""
+SHARD = 64
+KINDS = ("music", "speech", "speech+music", "sung", "sung+music")
+KIND_WEIGHTS = (0.56, 0.07, 0.13, 0.04, 0.20)
+FRONT_END: dict[str, Any] = {
+    "sampling_rate": 16_000,
+    "n_fft": 1024,
+    "hop_length": 256,
+    "win_length": 1024,
+    "window": "hann",
+    "center": True,
+    "pad_mode": "constant",
+    "num_mel_bins": 128,
+    "fmin": 0.0,
+    "fmax": 8000.0,
+    "mel_scale": "slaney",
+    "mel_norm": "slaney",
+    "power": 2.0,
+    "log": "db",
+    "floor": -100.0,
+    "max_length": 1876,
+}
+"""The bundle's mel front end without mean and standard deviation, which are measured on the corpus."""
+MEL_FLOOR_DB, MEL_STEP_DB = -100.0, 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One rendered clip; ``voice`` and ``speech`` are the loudness shares 0..1 of any voice and of spoken voice."""
+
+    samples: FloatArray
+    kind: int
+    package: int
+    voice: float
+    speech: float
+    activity: FloatArray
+    """Share of the voice for each 0.64 s, shape ``(46,)``."""
+
+
+class Renderer:
+    """Draws clips of one split at random from a manifest.
+
+    Args:
+        manifest: the Parquet file of :func:`tunelab.training.corpus.build_manifest`.
+        root: the corpus folder that its paths are relative to.
+        split: ``train`` or ``heldout``.
+        seed: everything random follows from it.
+    """
+
+    def __init__(self, manifest: Path, root: Path, split: str, seed: int) -> None:
+        import pandas as pd
+
+        table = pd.read_parquet(manifest)
+        self._packages = sorted(set(table.package))
+        table = table[table.split == split]
+        self._root, self._rng, self._augment = root, np.random.default_rng(seed), split == "train"
+        self._music = [group for _, group in table[table.kind == "music"].groupby("package")]
+        # Packages by the square root of their size: a big one must not drown the others.
+        self._shares = np.sqrt([len(group) for group in self._music])
+        self._shares /= self._shares.sum()
+        speech = table[table.kind == "speech"]
+        folders = speech.path.map(lambda path: str(Path(path).parent))
+        self._speakers = [list(group.path) for _, group in speech.groupby(folders)]
+        self._sung: list[FloatArray] = []
+
+    def clip(self) -> Clip:
+        """Draw the next clip."""
+        rng = self._rng
+        kind = int(rng.choice(len(KINDS), p=KIND_WEIGHTS))
+        name, package = KINDS[kind], -1
+        music = np.zeros(CLIP_SAMPLES, np.float32)
+        if "music" in name:
+            music, package = self._draw_music()
+        voice, level = np.zeros(CLIP_SAMPLES, np.float32), 0.0
+        if name != "music":
+            voice = self._speech(30.0) if "speech" in name else self._singing()
+            level = rng.uniform(-8, 9)
+        samples = mix(music, voice, level) if name.endswith("+music") else music + voice
+        share = 0.0 if name == "music" else 1.0 if "music" not in name else float(1 / (1 + 10 ** (-level / 10)))
+        steps = voice[: 46 * DENSE_STEP].reshape(46, DENSE_STEP)
+        loud = np.sqrt(np.square(steps).mean(axis=1)) > 0.1 * max(rms(voice), 1e-9)
+        peak = float(np.abs(samples).max())
+        samples = samples * np.float32(rng.uniform(0.25, 1.0) / max(peak, 1e-6))
+        speech = share if "speech" in name else 0.0
+        return Clip(samples, kind, package, share, speech, (loud * share).astype(np.float32))
+
+    def _draw_music(self) -> tuple[FloatArray, int]:
+        for _ in range(20):
+            group = self._music[int(self._rng.choice(len(self._music), p=self._shares))]
+            row = group.iloc[int(self._rng.integers(len(group)))]
+            samples = self._read(row.path, float(self._rng.uniform(0, max(row.seconds - 31, 0))), 37.5)
+            if samples.size and rms(samples) > 1e-3:
+                return np.resize(samples, CLIP_SAMPLES), self._packages.index(row.package)
+        raise RuntimeError("twenty tracks in a row could not be read")
+
+    def _read(self, path: str, start_s: float, seconds: float) -> FloatArray:
+        """Mono at 16 kHz; in training the speed is varied by a fifth, as a tape would."""
+        try:
+            with sf.SoundFile(self._root / path) as file:
+                file.seek(int(start_s * file.samplerate))
+                audio = file.read(int(seconds * file.samplerate), dtype="float32", always_2d=True).mean(axis=1)
+                rate = file.samplerate * (self._rng.uniform(0.81, 1.23) if self._augment else 1.0)
+        except sf.LibsndfileError:
+            return np.zeros(0, np.float32)
+        resampled: FloatArray = soxr.resample(audio, rate, SAMPLE_RATE, quality="MQ")
+        return resampled[: int((seconds - 7) * SAMPLE_RATE)] if seconds > 20 else resampled
+
+    def _speech(self, seconds: float) -> FloatArray:
+        """Recordings of one folder (most often one speaker) joined with short pauses."""
+        need = int(seconds * SAMPLE_RATE)
+        paths = self._speakers[int(self._rng.integers(len(self._speakers)))]
+        parts: list[FloatArray] = []
+        while sum(map(len, parts)) < need:
+            part = self._read(str(paths[int(self._rng.integers(len(paths)))]), 0.0, 15.0)
+            parts += [part, np.zeros(int(self._rng.uniform(0.05, 0.5) * SAMPLE_RATE) + 1, np.float32)]
+        return np.concatenate(parts)[:need]
+
+    def _singing(self) -> FloatArray:
+        # WORLD is slow: a sung phrase is kept and reused over other music.
+        if len(self._sung) < 4 or self._rng.random() < 0.3:
+            self._sung.append(sing(self._speech(9.0), self._rng))
+        phrase = self._sung[int(self._rng.integers(len(self._sung)))]
+        return np.roll(np.resize(phrase, CLIP_SAMPLES), int(self._rng.integers(CLIP_SAMPLES)))
+
+
+def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds: float) -> int:
+    """Write shards of clips into ``out`` until ``seconds`` have passed; call again with another seed for more.
+
+    Returns:
+        Clips written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    renderer, teacher = Renderer(manifest, root, split, seed), Vibenet()
+    mel = LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
+    end, shard = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        rows: list[dict[str, Any]] = []
+        while len(rows) < SHARD and time.monotonic() < end:
+            clip = renderer.clip()
+            labels = teacher(clip.samples)
+            quantised = np.clip(np.round((mel(clip.samples) - MEL_FLOOR_DB) / MEL_STEP_DB), 0, 255).astype(np.uint8)
+            rows.append(
+                {
+                    "mel": quantised,
+                    "dense": labels.dense[:46].astype(np.float16),
+                    "trunk": labels.trunk,
+                    "scores": labels.scores,
+                    "activity": clip.activity,
+                    "known": np.array([clip.kind, clip.package, clip.voice, clip.speech], np.float32),
+                }
+            )
+        if rows:
+            arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+            save_file(arrays, out / f"{split}-{seed:04d}-{shard:04d}.safetensors")
+            shard += 1
+    return shard * SHARD
+
+
+def render_both(corpus: Path, seed: int, seconds: float, heldout_seconds: float) -> None:
+    """Render training and then held-out clips of one seed into ``corpus/clips``."""
+    for split, budget in (("train", seconds), ("heldout", heldout_seconds)):
+        render(corpus / "manifest.parquet", corpus / "un", corpus / "clips", split, seed, budget)

@@ -1,0 +1,108 @@
+"""Embeddings of a run -> heads, gate, bundle and card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from tunelab.evaluation.card import card_markdown, groups_of, head_row, make_card
+from tunelab.evaluation.listeners import listener_figures, read_labels
+from tunelab.evaluation.metrics import pearson
+from tunelab.training.embed import load_student
+from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
+from tunelab.training.heads import labels_for, passes_gate, predict, train_head
+from tunelab.types import HEADS, FloatArray
+
+DEVELOPMENT_MODULUS = 7
+REPRODUCE = [
+    "python -m tunelab.training.cli corpus build CORPUS",
+    "python -m tunelab.training.cli clips CORPUS --seconds 130 --heldout-seconds 40",
+    "python -m tunelab.training.cli pretrain CORPUS --minutes 5",
+    "python -m tunelab.training.cli train CORPUS --out models/tunelab-v1",
+    "python -m tunelab.evaluation.cli --bundle models/tunelab-v1 --validation VALIDATION",
+]
+
+
+def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
+    """Train all heads on kept embeddings.
+
+    Returns:
+        The tensors of the heads that passed the gate, the card's rows of all heads, and the comparison with every
+        second time patch.
+    """
+    known, held = arrays["train_known"], arrays["heldout_known"]
+    labels = labels_for(arrays["train_scores"], known)
+    truth = labels_for(arrays["heldout_scores"], held)
+    # Development clips choose the epoch: whole packages, and every seventh clip of voice alone.
+    keys = np.where(known[:, 1] >= 0, known[:, 1], np.arange(len(known)))
+    development = keys.astype(int) % DEVELOPMENT_MODULUS == 0
+    music = held[:, 0] == 0
+    tensors: dict[str, FloatArray] = {}
+    rows: dict[str, Any] = {}
+    halves: dict[str, Any] = {}
+    for head in HEADS:
+        fitted = train_head(
+            head,
+            (arrays["train"][~development], labels[head][~development]),
+            (arrays["train"][development], labels[head][development]),
+            arrays["heldout"],
+        )
+        row = head_row(head, fitted.heldout, truth[head], groups_of(held), music)
+        rows[head] = {"shipped": passes_gate(row["pearson_r"]), **row, "epochs": fitted.chosen_epoch}
+        half = predict(fitted.tensors, head, arrays["heldout_every_2nd"])
+        halves[head] = {
+            "pearson_r_all": row["pearson_r"],
+            "pearson_r_every_2nd": round(pearson(half, truth[head]), 4),
+            "mean_change": round(float(np.abs(half - fitted.heldout).mean()), 4),
+            "largest_change": round(float(np.abs(half - fitted.heldout).max()), 4),
+        }
+        if rows[head]["shipped"]:
+            tensors |= fitted.tensors
+    return tensors, rows, halves
+
+
+def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
+    """Write the whole bundle but the listener rows, which :func:`add_listeners` fills in.
+
+    Args:
+        corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
+        run: a finished run with ``embeddings.safetensors``.
+        bundle: the folder to write.
+    """
+    student = load_student(run)
+    facts = json.loads((run / "run.json").read_text())
+    tensors, rows, halves = fit_heads(load_file(run / "embeddings.safetensors"))
+    write_encoder(student, facts["mean"], facts["std"], bundle)
+    write_heads(tensors, bundle)
+    counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle)
+    encoder = {
+        "parameters": sum(weight.numel() for weight in student.ast.parameters()),
+        "layers": len(student.ast.layers),
+        "width": 768,
+        "tokens": 938,
+        "embedding_size": 768,
+    }
+    training = {key: value for key, value in facts.items() if key not in {"mean", "std"}}
+    training |= {"machine": "2 CPU cores, no GPU", "teachers": ["vibenet 0.1.0"], "corpus": counts}
+    card = make_card(
+        encoder=encoder, training=training, heads=rows, listeners=[], every_2nd=halves, reproduce=REPRODUCE
+    )
+    _write_card(bundle, card)
+    return card
+
+
+def add_listeners(bundle: Path, validation: Path, scores: dict[str, FloatArray]) -> dict[str, Any]:
+    """Fill in the card's listener rows from the scores of the validation clips, in the order of ``labels.csv``."""
+    card: dict[str, Any] = json.loads((bundle / "card.json").read_text())
+    card["listeners"] = listener_figures(read_labels(validation), scores)
+    _write_card(bundle, card)
+    return card
+
+
+def _write_card(bundle: Path, card: dict[str, Any]) -> None:
+    write_json(bundle / "card.json", card)
+    (bundle / "README.md").write_text(card_markdown(card), encoding="utf-8")

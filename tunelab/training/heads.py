@@ -1,0 +1,124 @@
+"""Train the six heads on frozen embeddings: 768 -> 256 -> 1, ReLU, sigmoid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tunelab.evaluation.metrics import pearson
+from tunelab.types import HEADS, FloatArray
+
+CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness"})
+"""Heads whose labels are likelihoods; the others are amounts and use the squared error."""
+GATE = 0.7
+"""Least Pearson r on the held-out split with which a head is exported."""
+HIDDEN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedHead:
+    """One head with its predictions on the held-out clips (``n,``, 0..1), and what chose its epoch."""
+
+    tensors: dict[str, FloatArray]
+    heldout: FloatArray
+    chosen_epoch: int
+    development_r: float
+
+
+def labels_for(scores: FloatArray, known: FloatArray) -> dict[str, FloatArray]:
+    """Teacher and construction -> labels 0..1 per head.
+
+    Args:
+        scores: the teacher's, shape ``(n, 7)``, acousticness, danceability, energy, instrumentalness, liveness,
+            speechiness, valence.
+        known: shape ``(n, 4)``: kind, package, share of voice, share of speech.
+
+    Returns:
+        head -> float32 ``(n,)``. Construction wins for voice: a clip with a synthesised singer is not instrumental, a
+        clip of pure speech is speech; game music without one is taken as half instrumental by nature.
+    """
+    acoustic, dance, energy, instrumental, _, speechy, valence = scores.T
+    voice, speech = known[:, 2], known[:, 3]
+    # Any voice that is heard ends "instrumental": at equal level (share one half) a third of it is left.
+    unvoiced = (0.5 * instrumental + 0.47) * np.exp(-2.2 * voice)
+    spoken = np.where(speech > 0, 0.15 + 0.8 * speech, np.minimum(speechy, 0.25))
+    values = (energy, dance, valence, acoustic, unvoiced, spoken)
+    return {head: np.clip(value, 0, 1).astype(np.float32) for head, value in zip(HEADS, values, strict=True)}
+
+
+def train_head(
+    head: str,
+    train: tuple[FloatArray, FloatArray],
+    development: tuple[FloatArray, FloatArray],
+    heldout: FloatArray,
+    *,
+    epochs: int = 50,
+    patience: int = 10,
+    seed: int = 0,
+) -> TrainedHead:
+    """Fit one head and keep the epoch with the best Pearson r on the development clips.
+
+    Args:
+        head: one of :data:`tunelab.types.HEADS`; decides the loss.
+        train: embeddings ``(n, 768)`` and labels ``(n,)`` in 0..1.
+        development: the same, of packages that are in neither of the others.
+        heldout: embeddings ``(m, 768)`` that are only predicted.
+
+    Returns:
+        The head, with the standardisation of the embedding folded into its first layer. The same inputs and seed
+        give the same tensors.
+    """
+    torch.manual_seed(seed)
+    centre, spread = train[0].mean(0), train[0].std(0) + 1e-4
+    x = torch.from_numpy((train[0] - centre) / spread)
+    y = torch.from_numpy(train[1])
+    network = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, 1))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
+    x_development = torch.from_numpy((development[0] - centre) / spread)
+    best, best_epoch, best_state = -2.0, 0, network.state_dict()
+    for epoch in range(epochs):
+        network.train()
+        for index in torch.split(torch.randperm(len(x)), 64):
+            logits = network(x[index])[:, 0]
+            if head in CROSS_ENTROPY:
+                loss = functional.binary_cross_entropy_with_logits(logits, y[index])
+            else:
+                loss = functional.mse_loss(logits.sigmoid(), y[index])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        network.eval()
+        with torch.no_grad():
+            r = pearson(network(x_development)[:, 0].sigmoid().numpy(), development[1])
+        if r > best:
+            best, best_epoch = r, epoch
+            best_state = {name: value.clone() for name, value in network.state_dict().items()}
+        elif epoch - best_epoch >= patience:
+            break
+    first, second = best_state["0.weight"].numpy(), best_state["3.weight"].numpy()
+    weight = first / spread
+    tensors = {
+        f"{head}.hidden.weight": weight.astype(np.float32),
+        f"{head}.hidden.bias": (best_state["0.bias"].numpy() - weight @ centre).astype(np.float32),
+        f"{head}.output.weight": second.astype(np.float32),
+        f"{head}.output.bias": best_state["3.bias"].numpy().astype(np.float32),
+    }
+    return TrainedHead(tensors, predict(tensors, head, heldout), best_epoch + 1, best)
+
+
+def predict(tensors: Mapping[str, FloatArray], head: str, embeddings: FloatArray) -> FloatArray:
+    """Scores 0..1, shape ``(n,)``, of embeddings ``(n, 768)``."""
+    hidden = np.maximum(embeddings @ tensors[f"{head}.hidden.weight"].T + tensors[f"{head}.hidden.bias"], 0)
+    logits = hidden @ tensors[f"{head}.output.weight"][0] + tensors[f"{head}.output.bias"]
+    scores: FloatArray = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
+    return scores
+
+
+def passes_gate(r: float) -> bool:
+    """Whether a head with this held-out Pearson r is exported. An undefined r is not."""
+    return bool(r >= GATE)
