@@ -27,8 +27,9 @@ LIMITS: tuple[str, ...] = (
     "A first version: minutes of training on two CPU cores, not the model that the design aims at.",
     "Its truth is mostly agreement with another model (vibenet 0.1.0), not with listeners; it shares its errors.",
     "It learnt from free game music, almost all of it instrumental, and from speech; hardly any real singing.",
-    "Singing was made by re-pitching speech; real singing over dense music is often missed (see listeners).",
+    "Singing was made by re-pitching speech; real singing over dense music is often missed.",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
+    "Most of the training ran with the first two blocks; the others were added near its end (see training).",
     "Scores are not calibrated to the spread of popular catalogues: compare tracks, not values with other systems.",
 )
 

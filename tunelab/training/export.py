@@ -61,8 +61,9 @@ def write_attribution(manifest: Path, root: Path, bundle: Path) -> dict[str, Any
     lines = [
         "# Attribution",
         "",
-        "The encoder learnt from audio in these Debian packages. No audio is part of this bundle. The licences are",
-        "those that the package's own copyright file names (for all of its files, not only the audio).",
+        "The encoder learnt from audio in the Debian packages marked `train`; those marked `heldout` were only",
+        "measured on. No audio is part of this bundle. The licences are those that the package's own copyright file",
+        "names (for all of its files, not only the audio).",
         "",
         "| package | split | files | hours | licences named |",
         "|---|---|---|---|---|",

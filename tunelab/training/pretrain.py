@@ -24,13 +24,16 @@ from tunelab.training.student import PATCHES, TIME_PATCHES, Student, choose_patc
 log = logging.getLogger(__name__)
 
 DENSE_PCA = 192
+CHECKPOINT = "checkpoint.pt"
 FOLLOWED = [2, 1, 6, 0, 3, 5]
 """Columns of the teacher's scores in the order of the six heads."""
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
-    """What one run does. Learning rates are peaks; ``grow_at`` is the share of the time at which blocks are added."""
+    """What one run does. Learning rates are peaks; ``grow_at`` is the share of the time at which blocks are added;
+    ``checkpoint_s`` the seconds between checkpoints.
+    """
 
     minutes: float = 5.0
     batch: int = 32
@@ -41,6 +44,7 @@ class PretrainConfig:
     adam_lr: float = 1e-3
     decay: float = 0.05
     seed: int = 1
+    checkpoint_s: float = 120.0
 
 
 @dataclass(slots=True)
@@ -132,6 +136,8 @@ def optimisers(student: Student, config: PretrainConfig) -> list[torch.optim.Opt
 def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
     """Train and write ``student.safetensors``, ``run.json`` and ``curve.csv`` into ``out``.
 
+    A run that was stopped goes on from its last checkpoint when called again with the same arguments.
+
     Returns:
         What ``run.json`` holds: the configuration, mel mean and std, steps, clip-steps, minutes and CPU seconds.
     """
@@ -142,17 +148,29 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(config.seed)
     student = Student(config.start_layers, data.dense.shape[-1], data.trunk.shape[-1], data.scores.shape[-1])
     tools = optimisers(student, config)
-    peaks = [tool.param_groups[0]["lr"] for tool in tools]
-    begin, cpu, step = time.monotonic(), time.process_time(), 0
-    with (out / "curve.csv").open("w", newline="") as file:
+    step, spent, spent_cpu = 0, 0.0, 0.0
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists():
+        # Plain tensors and numbers only: nothing in the file is run.
+        saved = torch.load(checkpoint, weights_only=True)
+        student.grow(saved["layers"])
+        student.load_state_dict(saved["student"])
+        tools = optimisers(student, config)
+        for tool, state in zip(tools, saved["tools"], strict=True):
+            tool.load_state_dict(state)
+        generator.set_state(saved["generator"])
+        step, spent, spent_cpu = saved["step"], saved["seconds"], saved["cpu_seconds"]
+    begin, begin_cpu, last = time.monotonic() - spent, time.process_time() - spent_cpu, spent
+    with (out / "curve.csv").open("a", newline="") as file:
         curve = csv.writer(file)
-        curve.writerow(["step", "seconds", "layers", "loss"])
+        if step == 0:
+            curve.writerow(["step", "seconds", "layers", "loss"])
         while (progress := (time.monotonic() - begin) / (60 * config.minutes)) < 1:
             if progress > config.grow_at and len(student.ast.layers) < config.layers:
                 student.grow(config.layers)
                 tools = _carry_over(tools, optimisers(student, config))
             rate = min(1.0, (progress + 1e-3) / 0.06) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-            for tool, peak in zip(tools, peaks, strict=True):
+            for tool, peak in zip(tools, (config.muon_lr, config.adam_lr), strict=True):
                 tool.param_groups[0]["lr"] = peak * rate
             index = torch.multinomial(data.weights, config.batch, generator=generator)
             loss = loss_of(student, data, index, step % 2 == 1, generator)
@@ -162,10 +180,24 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
                 tool.step()
                 tool.zero_grad()
             step += 1
-            curve.writerow([step, round(time.monotonic() - begin, 1), len(student.ast.layers), round(loss.item(), 4)])
+            seconds = time.monotonic() - begin
+            curve.writerow([step, round(seconds, 1), len(student.ast.layers), round(loss.item(), 4)])
             if step % 20 == 0:
                 file.flush()
-                log.info("step %d loss %.3f %.0f s", step, loss.item(), time.monotonic() - begin)
+                log.info("step %d loss %.3f %.0f s", step, loss.item(), seconds)
+            if seconds - last > config.checkpoint_s:
+                last = seconds
+                state = {
+                    "layers": len(student.ast.layers),
+                    "student": student.state_dict(),
+                    "tools": [tool.state_dict() for tool in tools],
+                    "generator": generator.get_state(),
+                    "step": step,
+                    "seconds": seconds,
+                    "cpu_seconds": time.process_time() - begin_cpu,
+                }
+                torch.save(state, checkpoint.with_suffix(".new"))
+                checkpoint.with_suffix(".new").replace(checkpoint)
     student.grow(config.layers)
     run = {
         "config": asdict(config),
@@ -175,10 +207,11 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
         "steps": step,
         "clip_steps": step * config.batch,
         "minutes": round((time.monotonic() - begin) / 60, 2),
-        "cpu_seconds": round(time.process_time() - cpu),
+        "cpu_seconds": round(time.process_time() - begin_cpu),
     }
     save_file({name: value.contiguous() for name, value in student.state_dict().items()}, out / "student.safetensors")
     (out / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+    checkpoint.unlink(missing_ok=True)
     return run
 
 
