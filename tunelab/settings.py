@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """Price of one analysis."""
     signup_credits: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
     """Credits of the account that the very first start creates."""
+    signup_tier: Literal["free", "pro"] = "free"
+    """Tier of the account that the very first start creates."""
+    max_concurrent_per_account: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Analyses that one account may have in progress in one ingress replica; more are answered 429."""
 
     @property
     def max_upload_bytes(self) -> int:

@@ -1,0 +1,81 @@
+"""What the tests of the service share: a fake pipeline, settings, and a client that has keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from sqlalchemy import URL
+
+from tunelab.settings import Settings, load_settings
+from tunelab.types import HEADS, Analysis
+
+CARD = {"name": "fake-v1", "licence": "CC0-1.0", "heads": {"energy": {"r": 0.9, "ci": [0.8, 0.95], "n": 100}}}
+
+
+class FakePipeline:
+    """Scores and an embedding from the hash of the bytes; does what it is told to do instead."""
+
+    def __init__(self) -> None:
+        self.model = "fake-v1"
+        self.calls = 0
+        self.is_ready = True
+        self.behaviour: Callable[[bytes], Awaitable[None]] | None = None
+
+    async def analyze(self, data: bytes) -> Analysis:
+        self.calls += 1
+        if self.behaviour is not None:
+            await self.behaviour(data)
+        return fake_analysis(data, self.model)
+
+    async def ready(self) -> bool:
+        return self.is_ready
+
+
+def fake_analysis(data: bytes, model: str = "fake-v1") -> Analysis:
+    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+    rng = np.random.default_rng(seed)
+    scores = dict(zip(HEADS, rng.random(len(HEADS)).tolist(), strict=True))
+    return Analysis(scores, rng.standard_normal(768).astype(np.float32), duration_s=123.4, model=model)
+
+
+def settings_for(database: URL, tmp_path: Path, **overrides: Any) -> Settings:
+    values: dict[str, Any] = {
+        "database_url": database.render_as_string(hide_password=False),
+        "data_dir": tmp_path / "data",
+        "max_upload_mb": 0.2,
+        "max_concurrent_per_account": 100,
+        **overrides,
+    }
+    return load_settings(**values)
+
+
+@dataclass
+class Api:
+    """A running service and a client of it."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    pipeline: FakePipeline
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def auth(self, account: str = "free") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.keys[account]}"}
+
+    async def analyze(self, data: bytes, account: str = "free", **headers: str) -> httpx.Response:
+        sent = {"Content-Type": "audio/mpeg", **self.auth(account), **headers}
+        return await self.client.post("/v1/analyze", content=data, headers=sent)
+
+    async def credits(self, account: str = "free") -> int:
+        answer = await self.client.get("/v1/account", headers=self.auth(account))
+        return int(answer.json()["credits"])
+
+
+StartApi = Callable[..., AbstractAsyncContextManager[Api]]

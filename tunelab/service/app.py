@@ -1,0 +1,81 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from tunelab import __version__
+from tunelab.service.analyses import Analyses
+from tunelab.service.database import Database, open_database
+from tunelab.service.deps import Service
+from tunelab.service.middleware import TraceMiddleware
+from tunelab.service.openapi import install_openapi
+from tunelab.service.problems import install_handlers
+from tunelab.service.routes import analyze, info, page
+from tunelab.service.store import Store
+from tunelab.settings import Settings, load_settings
+from tunelab.types import Pipeline
+
+Cards = Sequence[Mapping[str, Any]]
+
+
+def create_app(
+    pipeline_factory: Callable[[], Pipeline],
+    settings: Settings | None = None,
+    *,
+    cards: Cards | Callable[[], Cards] = (),
+) -> FastAPI:
+    """The service around a pipeline.
+
+    Nothing happens before the app starts: the database is opened and migrated, and the pipeline made, in its lifespan,
+    in the process and on the event loop that serve the requests; they are closed at shutdown. Several apps and several
+    processes can share one database.
+
+    Args:
+        pipeline_factory: called once at start, on the event loop.
+        settings: by default those of the environment, read now.
+        cards: model cards for ``/v1/models``, or a function that reads them at start.
+
+    Raises:
+        SettingsError: a setting is refused; also at start, when the database cannot be used as it is.
+        DatabaseUnavailable: at start, when the database does not answer.
+    """
+    chosen = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        lease = await asyncio.to_thread(open_database, chosen)
+        try:
+            database = Database(lease.url, chosen.database_pool_size)
+            try:
+                pipeline = pipeline_factory()
+                store = Store(database)
+                analyses = Analyses(pipeline, store, chosen)
+                loaded = cards() if callable(cards) else cards
+                app.state.service = Service(chosen, pipeline, database, store, analyses, loaded)
+                yield
+                await analyses.drain()
+            finally:
+                await database.dispose()
+        finally:
+            await asyncio.to_thread(lease.close)
+
+    app = FastAPI(
+        title="TuneLab",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere; ours does not
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    install_handlers(app)
+    install_openapi(app)
+    for router in (analyze.router, info.router, info.health, page.router):
+        app.include_router(router)
+    app.add_middleware(TraceMiddleware)
+    return app

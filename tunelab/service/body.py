@@ -1,0 +1,102 @@
+"""Reading an upload: never past the limit, never for longer than allowed, and never onto the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from tunelab.errors import AudioTooLarge, EmptyAudio
+from tunelab.service.errors import MalformedUpload, UnsupportedMediaType, UploadTimeout
+from tunelab.settings import Settings
+
+FILE_FIELD = "file"
+MULTIPART = "multipart/form-data"
+CONTENT_TYPES = ("audio/*", "video/mp4", "video/webm", "application/ogg", "application/octet-stream", MULTIPART)
+"""What a request may say its body is. What it really is decides the decoder."""
+
+# Boundaries, part headers and a few small fields around the file.
+_ENVELOPE_BYTES = 64 * 1024
+
+
+class _InMemoryParser(MultiPartParser):
+    # Never reached, because the stream ends first: no customer's file touches the disk.
+    spool_max_size = 1 << 62
+
+
+async def read_upload(request: Request, settings: Settings) -> bytes:
+    """The bytes of the file in a request.
+
+    Raises:
+        UnsupportedMediaType: the Content-Type is none of :data:`CONTENT_TYPES`.
+        AudioTooLarge: more than ``max_upload_bytes``; at most one chunk was read past them, or nothing if the
+            Content-Length told.
+        UploadTimeout: it did not arrive within ``upload_timeout_s``.
+        MalformedUpload: multipart that cannot be read, or without exactly one part ``file``.
+        EmptyAudio: no bytes.
+        ClientDisconnect: the client went away.
+    """
+    media_type = _media_type(request.headers)
+    multipart = media_type == MULTIPART
+    limit = settings.max_upload_bytes
+    allowed = limit + _ENVELOPE_BYTES if multipart else limit
+    stream = _bounded(request, allowed, limit)
+    try:
+        async with asyncio.timeout(settings.upload_timeout_s):
+            data = await _read_file_part(request.headers, stream) if multipart else b"".join([c async for c in stream])
+    except TimeoutError:
+        raise UploadTimeout(f"the body did not arrive within {settings.upload_timeout_s:g} s") from None
+    finally:
+        await stream.aclose()
+    if len(data) > limit:
+        raise _too_large(limit)
+    if not data:
+        raise EmptyAudio("the file is empty")
+    return data
+
+
+def _media_type(headers: Headers) -> str:
+    value = headers.get("content-type")
+    if value is None:
+        return "application/octet-stream"  # RFC 9110, 8.3
+    media_type = value.partition(";")[0].strip().lower()
+    if media_type in CONTENT_TYPES or (media_type.startswith("audio/") and media_type != "audio/*"):
+        return media_type
+    raise UnsupportedMediaType(
+        "send the file as the body with its own Content-Type (such as audio/mpeg, or application/octet-stream), "
+        f"or as multipart/form-data in a field named {FILE_FIELD!r}"
+    )
+
+
+async def _bounded(request: Request, allowed: int, limit: int) -> AsyncGenerator[bytes, None]:
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > allowed:
+        raise _too_large(limit)
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > allowed:
+            raise _too_large(limit)
+        yield chunk
+
+
+async def _read_file_part(headers: Headers, stream: AsyncGenerator[bytes, None]) -> bytes:
+    parser = _InMemoryParser(headers, stream, max_files=1, max_fields=8, max_part_size=_ENVELOPE_BYTES)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise MalformedUpload(f"the multipart body cannot be read: {error.message}") from None
+    try:
+        part = form.get(FILE_FIELD)
+        if not isinstance(part, UploadFile):
+            raise MalformedUpload(f"the multipart body has no file in a field named {FILE_FIELD!r}")
+        return await part.read()
+    finally:
+        await form.close()
+
+
+def _too_large(limit: int) -> AudioTooLarge:
+    return AudioTooLarge(f"the file is larger than {limit} bytes")

@@ -1,0 +1,54 @@
+"""Single flight: of several that want the same thing at once, one works and the others wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _Flight(Generic[T]):
+    """Settled with a result, with an error, or with neither: then whoever flew it was cancelled."""
+
+    def __init__(self) -> None:
+        self.settled = asyncio.Event()
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class SingleFlight(Generic[T]):
+    """Runs work once per key at a time, in the task of the first that asks.
+
+    Working in that task, and not in one of its own, lets a cancelled request cancel its work. The others are not
+    cancelled with it: the next of them takes over.
+    """
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, _Flight[T]] = {}
+
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], patience_s: float) -> tuple[T, bool]:
+        """The result of ``work``, and whether this call did the work. Errors reach everyone who waits.
+
+        Raises:
+            TimeoutError: somebody else works on it for longer than ``patience_s`` seconds. How long one's own work may
+                take is for ``work`` to say: ended from outside it would look like a cancellation, and be repeated.
+        """
+        while (flight := self._flights.get(key)) is not None:
+            async with asyncio.timeout(patience_s):
+                await flight.settled.wait()
+            if flight.error is not None:
+                raise flight.error
+            if flight.result is not None:
+                return flight.result, False
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.result = await work()
+            return flight.result, True
+        except Exception as error:
+            flight.error = error
+            raise
+        finally:
+            del self._flights[key]
+            flight.settled.set()

@@ -1,0 +1,1 @@
+"""Alembic migrations; :func:`tunelab.service.migrate.migrate` runs them at start."""

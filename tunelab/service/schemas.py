@@ -1,0 +1,116 @@
+"""The shapes of answers, as the OpenAPI document shows them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunelab.types import EMBEDDING_SIZE
+
+Percent = Annotated[int, Field(ge=0, le=100)]
+ContentId = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file's bytes")]
+TraceId = Annotated[str, Field(pattern="^[0-9a-f]{3}-[0-9a-f]{6}$", description="Name this when something is wrong")]
+
+
+class Meta(BaseModel):
+    id: ContentId
+    model: Annotated[str, Field(description="The model bundle that answered")]
+    latency_ms: Annotated[int, Field(ge=0, description="Time in the service, without the time the upload took")]
+    credits_used: Annotated[int, Field(ge=0, description="0 when this account had the result already")]
+    credits_remaining: Annotated[int, Field(ge=0)]
+    trace_id: TraceId
+
+
+class AnalysisAnswer(BaseModel):
+    """Six scores; one that the model does not have is left out."""
+
+    model_config = ConfigDict(
+        title="Analysis",
+        json_schema_extra={
+            "examples": [
+                {
+                    "energy": 82,
+                    "danceability": 77,
+                    "happiness": 64,
+                    "acousticness": 12,
+                    "instrumentalness": 4,
+                    "speechiness": 3,
+                    "_meta": {
+                        "id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                        "model": "tunelab-v1",
+                        "latency_ms": 214,
+                        "credits_used": 5,
+                        "credits_remaining": 995,
+                        "trace_id": "afa-7a2d9f",
+                    },
+                }
+            ]
+        },
+    )
+
+    energy: Percent = 0
+    danceability: Percent = 0
+    happiness: Percent = 0
+    acousticness: Percent = 0
+    instrumentalness: Percent = 0
+    speechiness: Percent = 0
+    meta: Annotated[Meta, Field(alias="_meta")]
+
+
+class Embedding(BaseModel):
+    id: ContentId
+    model: str
+    embedding: Annotated[
+        list[float],
+        Field(min_length=EMBEDDING_SIZE, max_length=EMBEDDING_SIZE, description="Exact float32 values"),
+    ]
+
+
+class AccountAnswer(BaseModel):
+    model_config = ConfigDict(title="Account")
+
+    id: uuid.UUID
+    name: str
+    tier: Literal["free", "pro"]
+    credits: Annotated[int, Field(ge=0)]
+
+
+class Models(BaseModel):
+    default: Annotated[str, Field(description="The model that answers /v1/analyze")]
+    models: Annotated[
+        list[dict[str, Any]], Field(description="Model cards: data, accuracy of each score with its interval, licence")
+    ]
+
+
+class Tier(BaseModel):
+    embedding: Annotated[bool, Field(description="Whether GET /v1/embedding/{id} is included")]
+
+
+class Limits(BaseModel):
+    formats: list[str]
+    content_types: list[str]
+    max_upload_bytes: int
+    min_duration_s: float
+    max_duration_s: float
+    upload_timeout_s: float
+    request_timeout_s: float
+    analyze_credits: int
+    max_concurrent_per_account: int
+    tiers: dict[Literal["free", "pro"], Tier]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: Annotated[str, Field(description="urn:tunelab:problem:{code}")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Annotated[str, Field(description="What was wrong, for people")]
+    code: Annotated[str, Field(description="What was wrong, for programs; stable")]
+    trace_id: TraceId
