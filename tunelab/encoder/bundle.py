@@ -1,0 +1,158 @@
+"""Model bundles: a folder with everything that turns a log-mel window into scores (see ``docs/design.md``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tunelab.audio.mel import MelConfig
+from tunelab.errors import BundleInvalid, BundleNotFound
+
+DEFAULT_BUNDLE = "tunelab-v1"
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
+HEADS_FILE = "heads.safetensors"
+CARD = "card.json"
+
+_HASH_CHUNK = 1 << 20
+
+
+class PoolingConfig(BaseModel):
+    """The ``tunelab`` section of ``config.json``: where in the encoder the embedding is read, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    layer: Annotated[int, Field(ge=1, le=48)]
+    """Transformer blocks that run before the embedding is read; later blocks are not in the weights."""
+    pooling: Literal["mean", "cls", "dist"] = "mean"
+    """``mean`` of the patch tokens, or the class or distillation token alone."""
+    time_patch_stride: Annotated[int, Field(ge=1, le=8)] = 1
+    """Keep every n-th patch along time (patchout at inference, Koutini et al. 2022); 1 keeps all."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One model bundle on disk.
+
+    Attributes:
+        path: the folder.
+        ast: the ``transformers`` ASTConfig values of ``config.json``.
+        pooling: where and how the embedding is read.
+        mel: the mel front end.
+    """
+
+    path: Path
+    ast: Mapping[str, Any]
+    pooling: PoolingConfig
+    mel: MelConfig
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Read and check a bundle's small files; weights are only looked at when an engine loads them.
+
+        Raises:
+            BundleNotFound: there is no bundle in that folder.
+            BundleInvalid: a file is missing or contradicts another.
+        """
+        if not (path / CONFIG).is_file():
+            raise BundleNotFound(f"no model bundle named {path.name!r}")
+        ast = _read_json(path / CONFIG)
+        try:
+            pooling = PoolingConfig.model_validate(ast.get("tunelab"))
+        except ValidationError as error:
+            raise BundleInvalid(f"{CONFIG}: section 'tunelab': {error.errors()[0]['msg']}") from error
+        mel = MelConfig.load(path / PREPROCESSOR)
+        if ast.get("model_type") != "audio-spectrogram-transformer":
+            raise BundleInvalid(f"{CONFIG}: model_type must be 'audio-spectrogram-transformer'")
+        for key, expected in (("num_mel_bins", mel.num_mel_bins), ("max_length", mel.max_length)):
+            if ast.get(key) != expected:
+                raise BundleInvalid(f"{CONFIG} and {PREPROCESSOR} disagree on {key}")
+        if pooling.layer != ast.get("num_hidden_layers"):
+            raise BundleInvalid(f"{CONFIG}: 'layer' must equal num_hidden_layers; blocks after it are cut off")
+        if not (path / WEIGHTS).is_file():
+            raise BundleInvalid(f"{WEIGHTS} is missing")
+        return cls(path=path, ast=ast, pooling=pooling, mel=mel)
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle, as it appears in answers."""
+        return self.path.name
+
+    @cached_property
+    def card(self) -> Mapping[str, Any]:
+        """The model card: data, accuracy per head, licence. Empty when the bundle has none."""
+        path = self.path / CARD
+        return _read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the files that decide a score, 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name in (CONFIG, PREPROCESSOR, WEIGHTS, HEADS_FILE):
+            path = self.path / name
+            digest.update(name.encode())
+            if path.is_file():
+                with path.open("rb") as file:
+                    while chunk := file.read(_HASH_CHUNK):
+                        digest.update(chunk)
+        return digest.hexdigest()
+
+
+def find_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bundle:
+    """Open a bundle by name, or by the path of its folder.
+
+    Names are looked up in ``$TUNELAB_MODELS_DIR``, beside the package (the repository's ``models/``), and in
+    ``~/.local/share/tunelab/models``.
+
+    Raises:
+        BundleNotFound: nowhere; the message lists the names that exist.
+        BundleInvalid: found, but not usable.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return Bundle.open(path.resolve())
+    if path.name == os.fspath(name):
+        for folder in _model_folders():
+            if (folder / path / CONFIG).is_file():
+                return Bundle.open(folder / path)
+    known = ", ".join(found.name for found in list_bundles()) or "none"
+    raise BundleNotFound(f"no model bundle named {path.name!r}; installed: {known}")
+
+
+def list_bundles() -> list[Path]:
+    """Folders of all bundles that :func:`find_bundle` can find by name, without opening them."""
+    found: dict[str, Path] = {}
+    for folder in _model_folders():
+        for config in sorted(folder.glob(f"*/{CONFIG}")):
+            found.setdefault(config.parent.name, config.parent)
+    return list(found.values())
+
+
+def _model_folders() -> Iterator[Path]:
+    if configured := os.environ.get("TUNELAB_MODELS_DIR"):
+        yield Path(configured).expanduser().resolve()
+    yield Path(__file__).resolve().parents[2] / "models"
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    yield Path(data_home) / "tunelab" / "models"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleInvalid(f"{path.name} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BundleInvalid(f"{path.name} is not valid JSON") from error
+    if not isinstance(value, dict):
+        raise BundleInvalid(f"{path.name} must hold a JSON object")
+    return value

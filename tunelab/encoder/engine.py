@@ -1,0 +1,77 @@
+"""What runs the encoder: OpenVINO on a CPU, PyTorch bf16 on a GPU, PyTorch float32 as the reference."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tunelab.encoder.bundle import Bundle
+from tunelab.errors import EngineError
+from tunelab.types import FloatArray
+
+EngineName = Literal["auto", "openvino", "torch"]
+
+
+class Engine(Protocol):
+    """Log-mel windows in, embeddings out. Safe to call from several threads."""
+
+    name: str
+
+    def __call__(self, mels: FloatArray) -> FloatArray:
+        """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``.
+
+        A window's embedding does not depend on what else is in the batch.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        ...
+
+
+def load_engine(
+    bundle: Bundle, engine: EngineName = "auto", *, threads: int | None = None, precision: str = "auto"
+) -> Engine:
+    """Load the encoder of a bundle.
+
+    Args:
+        bundle: which model.
+        engine: ``auto`` is ``torch`` where a CUDA GPU is visible, else ``openvino``.
+        threads: CPU threads to use, at least 1; ``None`` takes every core this process may use.
+        precision: ``auto`` (bf16 where the hardware has it), ``f32`` or ``bf16``.
+
+    Raises:
+        EngineError: unknown engine or precision, or the engine cannot start here.
+        BundleInvalid: the weights do not fit.
+    """
+    if precision not in ("auto", "f32", "bf16"):
+        raise EngineError(f"unknown precision {precision!r}; choose auto, f32 or bf16")
+    threads = threads if threads is not None else available_cores()
+    if threads < 1:
+        raise EngineError("threads must be at least 1")
+    if engine == "auto":
+        engine = "torch" if _cuda_visible() else "openvino"
+    # Imported here: PyTorch takes seconds and 300 MB to import, and the OpenVINO engine seldom needs it.
+    if engine == "openvino":
+        from tunelab.encoder.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(bundle, threads=threads, precision=precision)
+    if engine == "torch":
+        from tunelab.encoder.torch_engine import TorchEngine
+
+        return TorchEngine(bundle, threads=threads, precision=precision)
+    raise EngineError(f"unknown engine {engine!r}; choose auto, openvino or torch")
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cuda_visible() -> bool:
+    """Whether a CUDA GPU can be used; PyTorch is only imported where a driver is present."""
+    if not Path("/dev/nvidia0").exists() and not Path("/dev/nvidiactl").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,178 @@
+"""The encoder on OpenVINO, the quickest engine on a CPU.
+
+The first start traces the PyTorch module once and keeps the converted graph, and OpenVINO keeps what it compiles from
+it, both in a cache folder. Later starts read those and never import PyTorch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from tunelab.encoder.bundle import CONFIG, WEIGHTS, Bundle
+from tunelab.errors import EngineError
+from tunelab.types import FloatArray
+
+log = logging.getLogger(__name__)
+
+_GRAPH_VERSION = "1"
+"""Raise it when the graph that is traced changes, so that older cache entries are not used."""
+
+
+class OpenVinoEngine:
+    """Runs the converted encoder.
+
+    Two compiled models share the threads: a single window uses all of them at once (shortest time), several windows
+    run side by side with one thread each (10 % more throughput). Both take one window a call, so the same window gives
+    the same numbers alone or among others.
+
+    Args:
+        bundle: which model.
+        threads: CPU threads, at least 1.
+        precision: ``auto`` lets OpenVINO choose bf16 where the CPU computes it natively; ``f32`` and ``bf16`` force it.
+        cache_dir: where converted graphs are kept; default ``$XDG_CACHE_HOME/tunelab/openvino``.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto", cache_dir: Path | None = None) -> None:
+        self._threads = threads
+        graph = converted_graph(bundle, cache_dir)
+        self._core = ov.Core()
+        self._core.set_property({"CACHE_DIR": str(graph.parent)})
+        config: dict[str, object] = {
+            # Pinned threads of several processes would all choose the same core.
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        if precision != "auto":
+            config["INFERENCE_PRECISION_HINT"] = precision
+        try:
+            model = self._core.read_model(graph)
+            self._alone = _Requests(self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": 1}), 1)
+            self._beside = self._alone
+            if threads > 1:
+                compiled = self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": threads})
+                self._beside = _Requests(compiled, threads)
+        except RuntimeError as error:
+            raise EngineError("OpenVINO cannot run the encoder on this machine") from error
+        self.name = f"openvino-{self._alone.precision}"
+
+    def __call__(self, mels: FloatArray) -> FloatArray:
+        """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``."""
+        requests = self._alone if len(mels) == 1 else self._beside
+        try:
+            return requests.run(np.ascontiguousarray(mels, dtype=np.float32))
+        except RuntimeError as error:
+            raise EngineError("the encoder failed in OpenVINO") from error
+
+
+class _Requests:
+    """A pool of inference requests of one compiled model; a request serves one caller at a time."""
+
+    def __init__(self, compiled: ov.CompiledModel, size: int) -> None:
+        self.precision = {"bfloat16": "bf16", "float32": "f32"}.get(
+            compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), "other"
+        )
+        self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
+        self._size = size
+        self._gathering = threading.Lock()
+        for _ in range(size):
+            self._idle.put(compiled.create_infer_request())
+
+    def run(self, mels: FloatArray) -> FloatArray:
+        outputs: list[FloatArray] = []
+        for start in range(0, len(mels), self._size):
+            outputs.extend(self._run_side_by_side(mels[start : start + self._size]))
+        return np.stack(outputs)
+
+    def _run_side_by_side(self, mels: FloatArray) -> list[FloatArray]:
+        # One caller gathers its requests at a time: two that each held half of what they need would wait for ever.
+        with self._gathering:
+            requests = [self._idle.get() for _ in mels]
+        try:
+            for request, mel in zip(requests, mels, strict=True):
+                request.start_async({0: mel[np.newaxis]}, share_inputs=False)
+            for request in requests:
+                request.wait()
+            # Copied before the requests go back: their output buffers are used again.
+            return [request.get_output_tensor(0).data[0].astype(np.float32, copy=True) for request in requests]
+        finally:
+            for request in requests:
+                self._idle.put(request)
+
+
+def converted_graph(bundle: Bundle, cache_dir: Path | None = None) -> Path:
+    """Path of the OpenVINO graph (``encoder.xml``) of a bundle; converts it when the cache has none.
+
+    Only one process converts at a time; the others wait for it. The entry appears whole or not at all.
+
+    Raises:
+        EngineError: the cache folder cannot be written.
+        BundleInvalid: the weights do not fit.
+    """
+    root = cache_dir or _default_cache()
+    entry = root / f"{bundle.name}-{_key(bundle)}"
+    graph = entry / "encoder.xml"
+    if graph.is_file():
+        return graph
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / ".lock"):
+            if graph.is_file():
+                return graph
+            log.info("converting %s for OpenVINO, once", bundle.name)
+            unfinished = Path(tempfile.mkdtemp(dir=root, prefix=".unfinished-"))
+            try:
+                _convert(bundle, unfinished / graph.name)
+                unfinished.rename(entry)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise EngineError(f"the model cache cannot be written: {error.strerror}") from error
+    return graph
+
+
+def _convert(bundle: Bundle, graph: Path) -> None:
+    import torch
+
+    from tunelab.encoder.maest import load_maest
+
+    shape = [1, bundle.mel.max_length, bundle.mel.num_mel_bins]
+    with torch.no_grad(), warnings.catch_warnings():
+        # The tracer warns of Python branches on shapes; shapes are fixed here.
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(load_maest(bundle), example_input=torch.zeros(shape), input=shape)
+    ov.save_model(model, graph, compress_to_fp16=True)
+
+
+def _key(bundle: Bundle) -> str:
+    """Changes with anything that changes the graph: the weights, the configuration, OpenVINO, how it is traced."""
+    digest = hashlib.sha256(f"{_GRAPH_VERSION} {ov.__version__} ".encode())
+    digest.update((bundle.path / CONFIG).read_bytes())
+    with (bundle.path / WEIGHTS).open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _default_cache() -> Path:
+    cache_home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache_home) if cache_home else Path.home() / ".cache") / "tunelab" / "openvino"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
