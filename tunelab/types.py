@@ -56,6 +56,19 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """What the encoder hands on.
+
+    Attributes:
+        embedding: float32, shape ``(768,)``.
+        duration_s: length of the whole track in seconds.
+    """
+
+    embedding: FloatArray
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """The answer about one track.
 

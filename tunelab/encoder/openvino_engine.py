@@ -14,7 +14,6 @@ import queue
 import shutil
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import openvino as ov
 
 from tunelab.encoder.bundle import CONFIG, WEIGHTS, Bundle
+from tunelab.encoder.convert import convert
 from tunelab.errors import EngineError
 from tunelab.types import FloatArray
 
@@ -59,12 +59,17 @@ class OpenVinoEngine:
         if precision != "auto":
             config["INFERENCE_PRECISION_HINT"] = precision
         try:
-            model = self._core.read_model(graph)
-            self._alone = _Requests(self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": 1}), 1)
-            self._beside = self._alone
-            if threads > 1:
-                compiled = self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": threads})
-                self._beside = _Requests(compiled, threads)
+            # One process at a time: OpenVINO maps its cache entries into memory, and a second process that writes one
+            # at the same moment would pull it away (bus error).
+            with _locked(graph.parent.parent / ".lock"):
+                model = self._core.read_model(graph)
+                self._alone = _Requests(self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": 1}), 1)
+                self._beside = self._alone
+                if threads > 1:
+                    compiled = self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": threads})
+                    self._beside = _Requests(compiled, threads)
+        except OSError as error:
+            raise EngineError(f"the model cache cannot be written: {error.strerror}") from error
         except RuntimeError as error:
             raise EngineError("OpenVINO cannot run the encoder on this machine") from error
         self.name = f"openvino-{self._alone.precision}"
@@ -135,26 +140,13 @@ def converted_graph(bundle: Bundle, cache_dir: Path | None = None) -> Path:
             log.info("converting %s for OpenVINO, once", bundle.name)
             unfinished = Path(tempfile.mkdtemp(dir=root, prefix=".unfinished-"))
             try:
-                _convert(bundle, unfinished / graph.name)
+                convert(bundle, unfinished / graph.name)
                 unfinished.rename(entry)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise EngineError(f"the model cache cannot be written: {error.strerror}") from error
     return graph
-
-
-def _convert(bundle: Bundle, graph: Path) -> None:
-    import torch
-
-    from tunelab.encoder.maest import load_maest
-
-    shape = [1, bundle.mel.max_length, bundle.mel.num_mel_bins]
-    with torch.no_grad(), warnings.catch_warnings():
-        # The tracer warns of Python branches on shapes; shapes are fixed here.
-        warnings.simplefilter("ignore")
-        model = ov.convert_model(load_maest(bundle), example_input=torch.zeros(shape), input=shape)
-    ov.save_model(model, graph, compress_to_fp16=True)
 
 
 def _key(bundle: Bundle) -> str:

@@ -1,0 +1,54 @@
+# `make serve` and `make test` do all the set-up on a fresh machine: they make the virtual environment if it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PORT ?= 8000
+
+.PHONY: serve test lint format bench clean
+
+serve: $(INSTALLED)
+	$(BIN)/tunelab serve --port $(PORT)
+
+test: $(INSTALLED)-test
+	$(BIN)/pytest
+
+lint: $(INSTALLED)-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) benchmarks/.venv/.installed
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) benchmarks/.venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "TuneLab needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+
+# torch alone and first, by its exact version: a package index may offer a CPU build of just this one.
+$(VENV)/.torch: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet torch==2.13.0
+	touch $@
+
+$(INSTALLED): pyproject.toml $(VENV)/.torch
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(INSTALLED)-test: $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[test,train]'
+	touch $@
+
+# The peers that the benchmark compares with have an environment of their own; TuneLab never imports them.
+benchmarks/.venv/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/pip install --quiet torch==2.13.0
+	benchmarks/.venv/bin/pip install --quiet --requirement benchmarks/requirements.txt
+	touch $@
