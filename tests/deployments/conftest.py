@@ -90,12 +90,14 @@ def start(folder: Path, temporary: Path, bundle: Path) -> Graph:
     log = folder / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("serve")), "run", str(path)],
+            [str(Path(sys.executable).with_name("serve")), "run", "--address", "local", str(path)],
             cwd=ROOT,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Whoever runs the tests in the background makes them, and their children, deaf to SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     settings = load_settings(data_dir=data_dir, database_url=None)
     graph = Graph(process, f"http://127.0.0.1:{port}", settings, log)

@@ -106,11 +106,21 @@ def _start(config: Path, log: Path | None) -> subprocess.Popen[bytes]:
     try:
         # A session of its own: Ctrl-C in the terminal should reach only this process, which then stops the other.
         return subprocess.Popen(  # noqa: S603
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )
     finally:
         if output is not None:
             output.close()
+
+
+def _heed_interrupts() -> None:
+    # A shell starts its background jobs deaf to SIGINT, and children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
