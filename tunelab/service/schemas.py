@@ -9,7 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunelab.types import EMBEDDING_SIZE
 
-Percent = Annotated[int, Field(ge=0, le=100)]
+
+def _score(meaning: str) -> Any:
+    return Field(0, ge=0, le=100, description=meaning, json_schema_extra=_without_default)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    # A score that the bundle does not ship is left out of the answer: optional, but 0 is not its default.
+    schema.pop("default", None)
+
+
 ContentId = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file's bytes")]
 TraceId = Annotated[str, Field(pattern="^[0-9a-f]{3}-[0-9a-f]{6}$", description="Name this when something is wrong")]
 
@@ -19,7 +28,7 @@ class Meta(BaseModel):
     model: Annotated[str, Field(description="The model bundle that answered")]
     latency_ms: Annotated[int, Field(ge=0, description="Time in the service, without the time the upload took")]
     credits_used: Annotated[int, Field(ge=0, description="0 when this account had the result already")]
-    credits_remaining: Annotated[int, Field(ge=0)]
+    credits_remaining: Annotated[int, Field(ge=0, description="The balance after this request")]
     trace_id: TraceId
 
 
@@ -50,12 +59,12 @@ class AnalysisAnswer(BaseModel):
         },
     )
 
-    energy: Percent = 0
-    danceability: Percent = 0
-    happiness: Percent = 0
-    acousticness: Percent = 0
-    instrumentalness: Percent = 0
-    speechiness: Percent = 0
+    energy: int = _score("How intense and active the music is")
+    danceability: int = _score("How well it suits dancing: steady beat, tempo, strength of the beat")
+    happiness: int = _score("How positive the mood is (valence), from sad or angry to cheerful")
+    acousticness: int = _score("How likely it was played on acoustic instruments, without electronic sound")
+    instrumentalness: int = _score("How likely it has no vocals")
+    speechiness: int = _score("How much of it is spoken word")
     meta: Annotated[Meta, Field(alias="_meta")]
 
 
@@ -89,16 +98,16 @@ class Tier(BaseModel):
 
 
 class Limits(BaseModel):
-    formats: list[str]
-    content_types: list[str]
-    max_upload_bytes: int
-    min_duration_s: float
-    max_duration_s: float
-    upload_timeout_s: float
-    request_timeout_s: float
-    analyze_credits: int
-    max_concurrent_per_account: int
-    tiers: dict[Literal["free", "pro"], Tier]
+    formats: Annotated[list[str], Field(description="What can be decoded; a file is told by its content")]
+    content_types: Annotated[list[str], Field(description="What a request may say its body is")]
+    max_upload_bytes: Annotated[int, Field(description="Largest file")]
+    min_duration_s: Annotated[float, Field(description="Shortest track, in seconds")]
+    max_duration_s: Annotated[float, Field(description="Longest track, in seconds")]
+    upload_timeout_s: Annotated[float, Field(description="Longest time that sending a body may take")]
+    request_timeout_s: Annotated[float, Field(description="Longest time from the last byte of a body to the answer")]
+    analyze_credits: Annotated[int, Field(description="Price of an analysis")]
+    max_concurrent_per_account: Annotated[int, Field(description="Analyses of one account at once, in each process")]
+    tiers: Annotated[dict[Literal["free", "pro"], Tier], Field(description="What each tier includes")]
 
 
 class Health(BaseModel):

@@ -27,6 +27,7 @@ RAW = "application/octet-stream"
 @router.post(
     "/analyze",
     summary="Analyse a file",
+    response_description="The scores, and what the analysis cost",
     response_model=AnalysisAnswer,
     responses=problems(401, 402, 403, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra=upload_body(),
@@ -46,6 +47,7 @@ async def analyze(request: Request, service: ServiceDep, caller: CallerDep) -> R
 @router.get(
     "/analyze/{id}",
     summary="A stored analysis again",
+    response_description="The scores as they were stored",
     response_model=AnalysisAnswer,
     responses=problems(401, 403, 404, 422, 500, 503),
 )

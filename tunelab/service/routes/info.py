@@ -20,7 +20,12 @@ router = APIRouter(prefix="/v1", tags=["about"])
 health = APIRouter(tags=["health"])
 
 
-@router.get("/account", summary="The account of the key", responses=problems(401, 403, 500, 503))
+@router.get(
+    "/account",
+    summary="The account of the key",
+    response_description="The account",
+    responses=problems(401, 403, 500, 503),
+)
 async def account(caller: CallerDep) -> AccountAnswer:
     """Name, tier and the credits that are left."""
     return AccountAnswer.model_validate(
@@ -28,13 +33,23 @@ async def account(caller: CallerDep) -> AccountAnswer:
     )
 
 
-@router.get("/models", summary="The models and how far they can be trusted", responses=problems(500))
+@router.get(
+    "/models",
+    summary="The models and how far they can be trusted",
+    response_description="Model cards",
+    responses=problems(500),
+)
 async def models(service: ServiceDep) -> Models:
     """Model cards. Public."""
     return Models(default=service.pipeline.model, models=[dict(card) for card in service.cards])
 
 
-@router.get("/limits", summary="What may be sent, and what it costs", responses=problems(500))
+@router.get(
+    "/limits",
+    summary="What may be sent, and what it costs",
+    response_description="Limits and prices",
+    responses=problems(500),
+)
 async def limits(service: ServiceDep) -> Limits:
     """Formats, sizes, times in seconds, prices in credits. Public."""
     settings = service.settings
@@ -52,13 +67,18 @@ async def limits(service: ServiceDep) -> Limits:
     )
 
 
-@health.get("/healthz", summary="The process runs", responses=problems(500))
+@health.get("/healthz", summary="The process runs", response_description="It does", responses=problems(500))
 async def healthz() -> Health:
     """For liveness probes: says nothing about the database or the pipeline."""
     return Health()
 
 
-@health.get("/readyz", summary="A request sent now would be answered", responses=problems(500, 503))
+@health.get(
+    "/readyz",
+    summary="A request sent now would be answered",
+    response_description="It would",
+    responses=problems(500, 503),
+)
 async def readyz(service: ServiceDep) -> Health:
     """For load balancers: the database answers and every stage of the pipeline is up."""
     try:
