@@ -23,8 +23,9 @@ format: $(INSTALLED)-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Options go into ARGS: make bench ARGS="--quick --no-peers"
 bench: $(INSTALLED) benchmarks/.venv/.installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) benchmarks/.venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,12 +30,15 @@ MEL = {
 }
 
 
-def make_bundle(folder: Path, *, layers: int = 2, seed: int = 0, **tunelab: Any) -> Path:
-    """Write a bundle of the shipped shape, but with few blocks and random weights, into ``folder``."""
+def make_bundle(folder: Path, *, layers: int = 2, seed: int = 0, frames: int = 1876, **tunelab: Any) -> Path:
+    """Write a bundle of the shipped shape, but with few blocks and random weights, into ``folder``.
+
+    ``frames`` shortens its window, ``tunelab`` goes into that section of ``config.json``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     config = ASTConfig(
-        num_hidden_layers=layers, num_mel_bins=128, max_length=1876, frequency_stride=16, time_stride=16
+        num_hidden_layers=layers, num_mel_bins=128, max_length=frames, frequency_stride=16, time_stride=16
     )
     model = ASTModel(config).eval()
     with torch.no_grad():
@@ -47,7 +50,7 @@ def make_bundle(folder: Path, *, layers: int = 2, seed: int = 0, **tunelab: Any)
     save_file({name: value.half() for name, value in model.state_dict().items()}, folder / "model.safetensors")
     section = {"layer": layers, "pooling": "mean", "time_patch_stride": 1, **tunelab}
     (folder / "config.json").write_text(json.dumps({**config.to_dict(), "tunelab": section}))
-    (folder / "preprocessor_config.json").write_text(json.dumps(MEL))
+    (folder / "preprocessor_config.json").write_text(json.dumps({**MEL, "max_length": frames}))
     (folder / "card.json").write_text(json.dumps({"name": folder.name, "version": "test", "heads": {}}))
     rng = np.random.default_rng(seed)
     tensors = {}

@@ -44,11 +44,11 @@ def test_card_names_what_was_dropped() -> None:
     truth = rng.random(30).astype(np.float32)
     rows = {}
     for head, score in (("energy", truth), ("happiness", rng.random(30).astype(np.float32))):
-        row = head_row(head, score, truth, groups_of(known), np.ones(30, bool))
+        row = head_row(head, score, truth, groups_of(known), np.ones(30, bool), "a teacher", truth)
         rows[head] = {"shipped": row["pearson_r"] >= 0.7, **row}
     card = make_card(encoder={}, training={}, heads=rows, listeners=[], every_2nd={}, reproduce=["a command"])
     assert set(card["dropped"]) == {"liveness", "happiness"}
-    assert card["heads"]["energy"]["pearson_r"] == 1.0
+    assert card["heads"]["energy"]["pearson_r"] == card["heads"]["energy"]["pearson_r_vibenet"] == 1.0
     assert "| happiness | no |" in card_markdown(json.loads(json.dumps(card)))
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+from tunelab.training.clips import EQUALISER_HZ, equalise
 from tunelab.training.corpus import build_manifest, split_of
 from tunelab.training.download import unpack
 from tunelab.training.voice import mix, rms
@@ -69,6 +70,15 @@ def test_mixing_level_is_right_to_a_tenth_of_a_decibel(level: float) -> None:
     voice[4000:8000] = rng.normal(size=4000)
     added = mix(music, voice, level) - music
     assert 20 * np.log10(rms(added) / rms(music)) == pytest.approx(level, abs=0.1)
+
+
+def test_equaliser_has_the_set_gain_at_its_frequencies() -> None:
+    times = np.arange(32_000) / 16_000
+    for hertz, decibels in zip(EQUALISER_HZ, (6.0, -6.0, 3.0, 0.0, -3.0), strict=True):
+        tone = np.sin(2 * np.pi * hertz * times).astype(np.float32)
+        heard = equalise(tone, np.array([6.0, -6.0, 3.0, 0.0, -3.0]))
+        assert heard.dtype == np.float32
+        assert 20 * np.log10(heard.std() / tone.std()) == pytest.approx(decibels, abs=0.1)
 
 
 def test_silence_is_mixed_as_it_is() -> None:

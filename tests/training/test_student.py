@@ -8,7 +8,7 @@ from transformers import ASTModel
 from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
 from tunelab.training.export import write_encoder
-from tunelab.training.optimizer import Muon, orthogonalise
+from tunelab.training.optimizer import Muon, orthogonalise, orthogonalise_blocks
 from tunelab.training.student import PATCHES, TIME_PATCHES, Student, choose_patches
 
 
@@ -75,3 +75,14 @@ def test_muon_step_goes_downhill_by_the_set_amount() -> None:
     # RMS-matched: an orthogonal 32 x 32 update has RMS 1 / sqrt(32), scaled by 0.2 sqrt(32).
     size = float((weight.detach() - before).square().mean().sqrt())
     assert size == pytest.approx(0.01 * 0.2, rel=0.3)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 1), (1, 4)])
+def test_blocks_are_orthogonalised_for_themselves(rows: int, columns: int) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(64, 64)
+    whole = orthogonalise_blocks(matrix, rows, columns)
+    block = whole[:16] if rows > 1 else whole[:, :16]
+    alone = orthogonalise(matrix[:16] if rows > 1 else matrix[:, :16])
+    torch.testing.assert_close(block, alone, atol=0.02, rtol=0.05)
+    assert torch.linalg.svdvals(block).min() > 0.5

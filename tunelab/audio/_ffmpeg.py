@@ -1,4 +1,4 @@
-"""MP4/MOV, WebM/Matroska and Ogg Opus through PyAV (FFmpeg's libraries).
+"""MP4/MOV, WebM/Matroska, CAF, and Opus and FLAC in Ogg through PyAV (FFmpeg's libraries).
 
 FFmpeg never guesses the format of an uploaded file and never opens anything but that file: the demuxer is named, a
 request for another file or address is refused, and only audio decoders may be used.
@@ -13,8 +13,9 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 
-from tunelab.audio._reader import join, mix_down
+from tunelab.audio._reader import allow_broken_floats, join, mix_down, mix_planes
 from tunelab.audio._source import Source
 from tunelab.audio.limits import DecodeLimits
 from tunelab.errors import CorruptAudio, NoAudioStream
@@ -27,8 +28,17 @@ _DECODERS = (
     "pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw"
 )
 _OPTIONS = {"codec_whitelist": _DECODERS, "protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_path": "0"}
-_FULL_SCALE = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}
+_SAMPLE_FORMATS = {
+    "u8": (np.uint8, 128.0),
+    "s16": (np.int16, 32768.0),
+    "s32": (np.int32, 2147483648.0),
+    "flt": (np.float32, 1.0),
+    "dbl": (np.float64, 1.0),
+}
+"""FFmpeg's sample formats that the decoders above give: NumPy's type, full scale."""
 _BUFFER = 1 << 16
+_MAX_PLANES = 7
+"""PyAV looks for a null pointer behind a frame's planes, one for each channel. Only frames of up to 7 have one."""
 
 
 class ContainerReader:
@@ -110,10 +120,17 @@ class ContainerReader:
 
     def _claimed_frames(self) -> int | None:
         if self._stream.duration:
-            return max(0, self._to_frames(self._stream.duration))
+            return max(0, self._to_frames(self._stream.duration) - self._opus_pre_skip())
         if self._container.duration:
             return max(0, int(self._container.duration) * self.sample_rate // int(av.time_base))
         return None
+
+    def _opus_pre_skip(self) -> int:
+        """Frames that are in Ogg's clock but not in the sound: what the decoder throws away at the start."""
+        codec = self._stream.codec_context
+        if self._demuxer != "ogg" or codec.name not in ("opus", "libopus"):
+            return 0
+        return int.from_bytes((codec.extradata or b"")[10:12], "little")
 
     def _seek(self, target: int) -> Iterator[Any]:
         ticks = int(target / self.sample_rate / self._time_base) + (self._stream.start_time or 0)
@@ -149,17 +166,18 @@ class ContainerReader:
         parts: list[FloatArray] = []
         first: int | None = None
         position = 0
-        for frame in self._decoded(packets):
-            if first is None:
-                # Later frames are counted from here: WebM's clock of 1 ms is too coarse to place each one.
-                first = position = self._position(frame, 0)
-                # The sound may begin later than the track: Vorbis does, by the overlap of its first two frames.
-                parts.append(np.zeros(max(0, min(count, position - start)), dtype=np.float32))
-            if position + frame.samples > start:
-                parts.append(frame_to_mono(frame)[max(0, start - position) :])
-            position += frame.samples
-            if position >= start + count:
-                break
+        with allow_broken_floats():
+            for frame in self._decoded(packets):
+                if first is None:
+                    # Later frames are counted from here: WebM's clock of 1 ms is too coarse to place each one.
+                    first = position = self._position(frame, 0)
+                    # The sound may begin later than the track: Vorbis does, by the overlap of its first two frames.
+                    parts.append(np.zeros(max(0, min(count, position - start)), dtype=np.float32))
+                if position + frame.samples > start:
+                    parts.append(frame_to_mono(frame)[max(0, start - position) :])
+                position += frame.samples
+                if position >= start + count:
+                    break
         return join(parts)[:count], first
 
     def _decoded(self, packets: Iterator[Any]) -> Iterator[Any]:
@@ -171,20 +189,45 @@ class ContainerReader:
             for frame in frames:
                 if frame.sample_rate != self.sample_rate:
                     raise CorruptAudio(f"the sound track of the {self._name} file changes its sampling rate")
-                self._limits.check_stream(frame.sample_rate, len(frame.layout.channels))
+                self._limits.check_stream(frame.sample_rate, frame.layout.nb_channels)
                 yield frame
 
 
 def frame_to_mono(frame: Any) -> FloatArray:
-    """Mean over the channels of a decoded frame: float32, shape ``(samples,)``, full scale +-1."""
-    values = frame.to_ndarray()
-    planar = frame.format.is_planar
-    channels = values if planar else values.reshape(frame.samples, -1).T
-    if channels.dtype.kind != "f":
-        scale = _FULL_SCALE[frame.format.name.rstrip("p")]
-        offset = np.float32(scale if channels.dtype.kind == "u" else 0.0)
-        channels = (channels.astype(np.float32) - offset) * np.float32(1.0 / scale)
-    return mix_down(channels.astype(np.float32, copy=False).T)
+    """Mean over the channels of a decoded frame: float32, shape ``(samples,)``, full scale +-1.
+
+    To be called within :func:`~tunelab.audio._reader.allow_broken_floats`.
+    """
+    channels, samples = frame.layout.nb_channels, frame.samples
+    name, planar = frame.format.name, frame.format.is_planar
+    if planar and channels > _MAX_PLANES:
+        return join([frame_to_mono(packed) for packed in _interleave(frame)])
+    dtype, scale = _SAMPLE_FORMATS[name.rstrip("p")]
+    # Not frame.to_ndarray(), which takes as long for a frame as the decoder does.
+    if not planar:
+        packed = np.frombuffer(frame.planes[0], dtype, samples * channels)
+        return mix_down(_to_float(packed, scale).reshape(samples, channels))
+    planes = [_to_float(np.frombuffer(plane, dtype, samples), scale) for plane in frame.planes]
+    return mix_planes(planes)
+
+
+def _to_float(values: npt.NDArray[Any], scale: float) -> FloatArray:
+    if scale == 1.0:
+        return values.astype(np.float32, copy=False)
+    floats: FloatArray = values.astype(np.float32)
+    if values.dtype.kind == "u":
+        floats -= np.float32(scale)
+    floats *= np.float32(1.0 / scale)
+    return floats
+
+
+def _interleave(frame: Any) -> list[Any]:
+    """The same samples with all channels in one plane."""
+    try:
+        resampler = av.AudioResampler(format=frame.format.packed)
+        return [*resampler.resample(frame), *resampler.resample(None)]
+    except (av.FFmpegError, ValueError):
+        raise CorruptAudio("the channels cannot be told apart") from None
 
 
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Any:

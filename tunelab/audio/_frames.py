@@ -134,8 +134,11 @@ def _confirmed(source: Source, at: int, kind: FrameKind) -> bool:
     return True
 
 
-def scan_frames(source: Source, begin: int, end: int, kind: FrameKind) -> tuple[list[int], list[int]]:
-    """Offsets and lengths of every whole frame from ``begin`` to ``end``; what is between frames is passed over."""
+def scan_frames(source: Source, begin: int, end: int, kind: FrameKind, limit: int) -> tuple[list[int], list[int]]:
+    """Offsets and lengths of every whole frame from ``begin`` to ``end``; what is between frames is passed over.
+
+    It stops soon after ``limit`` frames.
+    """
     lengths = mpeg_lengths(kind) if kind.codec != "aac" else None
     second, third = kind.second, kind.third
     resync = re.compile(b"\xff[" + re.escape(bytes([second & 0xFE])) + re.escape(bytes([second])) + b"]")
@@ -143,7 +146,7 @@ def scan_frames(source: Source, begin: int, end: int, kind: FrameKind) -> tuple[
     sizes: list[int] = []
     base = begin
     lost = False
-    while base < end - 3:
+    while base < end - 3 and len(offsets) <= limit:
         source.deadline.check()
         buffer = source.read(base, min(_BUFFER, end - base))
         at, last = 0, len(buffer) - _HEADER

@@ -7,27 +7,27 @@ of any length, and the result is sample exact.
 
 from __future__ import annotations
 
-import io
-import struct
-
 import av
 import numpy as np
-import soundfile
 
 from tunelab.audio._ffmpeg import frame_to_mono
-from tunelab.audio._frames import FrameKind, find_first, mpeg_lengths, scan_frames
-from tunelab.audio._reader import CHUNK_VALUES, join, mix_down
+from tunelab.audio._frames import find_first, scan_frames
+from tunelab.audio._reader import CHUNK_VALUES, allow_broken_floats, join
 from tunelab.audio._source import Source
 from tunelab.audio.limits import DecodeLimits
-from tunelab.errors import CorruptAudio
+from tunelab.errors import AudioTooLong, CorruptAudio
 from tunelab.types import FloatArray
 
 _PREROLL_FRAMES = 30
 """Frames decoded before the window: an MP3 frame takes bits from earlier ones, and all overlap their neighbours."""
-_DECODER_DELAY = 529
-"""Samples by which an MP3 decoder is late; the encoder's own delay is in the LAME tag."""
-_LAVC_NAMES = {"aac": "aac", "mp2": "mp2float", "mp1": "mp1float"}
+_DECODER_DELAY = {"mp3": 529, "mp2": 481, "mp1": 481, "aac": 0}
+"""Samples by which the sound is late after decoding; an MP3 encoder's own delay is in the LAME tag."""
+_LAVC_NAMES = {"aac": "aac", "mp3": "mp3float", "mp2": "mp2float", "mp1": "mp1float"}
 _PROBE_FRAMES = 16
+_MAX_SPAN = 1 << 24
+"""Bytes that are read at once; frames with more junk between them are read one by one."""
+_MAX_CHANNELS = 8
+"""That the header of a frame can tell of."""
 
 
 class FrameReader:
@@ -50,12 +50,16 @@ class FrameReader:
         self._source = source
         self._kind = kind
         limits.check_stream(kind.sample_rate, max(1, kind.channels))
-        self._offsets, self._sizes = scan_frames(source, at, end, kind)
+        # Far beyond the limit nobody needs to know by how much.
+        limit = int(4 * limits.max_duration_s * kind.sample_rate / kind.samples)
+        self._offsets, self._sizes = scan_frames(source, at, end, kind, limit)
+        if len(self._offsets) > limit:
+            raise AudioTooLong(f"the track is longer than the {limits.max_duration_s:g} s that are accepted")
         if not self._offsets:
             raise CorruptAudio("the file breaks off within its first frame")
         self.sample_rate = kind.sample_rate
         self._samples = kind.samples
-        skip, padding = (0, 0) if kind.codec == "aac" else (_DECODER_DELAY, 0)
+        skip, padding = _DECODER_DELAY[kind.codec], 0
         if kind.codec == "mp3":
             is_info, delay, padding = _read_info(source.read(self._offsets[0], self._sizes[0]))
             skip += delay
@@ -64,12 +68,12 @@ class FrameReader:
         elif kind.codec == "aac":
             self._probe(limits)
         self._skip = skip
-        self._length = max(0, len(self._offsets) * self._samples - skip - max(0, padding - _DECODER_DELAY))
+        self._length = max(0, len(self._offsets) * self._samples - skip - max(0, padding - _DECODER_DELAY[kind.codec]))
         self.frames: int | None = self._length
 
     def read(self, start: int, count: int) -> FloatArray:
         count = min(count, self._length - start)
-        chunk = CHUNK_VALUES // 2
+        chunk = 2 * CHUNK_VALUES
         parts = []
         for at in range(start, start + count, chunk):
             self._source.deadline.check()
@@ -90,37 +94,25 @@ class FrameReader:
         """Samples ``begin`` to ``begin + count`` of what the frames decode to, before any delay is cut off."""
         first = max(0, begin // self._samples - _PREROLL_FRAMES)
         last = min(len(self._offsets), -(-(begin + count) // self._samples))
-        frames = self._cut(first, last)
-        if self._kind.codec == "mp3":
-            mono, position = self._mpg123(frames), first * self._samples + _DECODER_DELAY
-        else:
-            mono, position = self._lavc(frames), first * self._samples
-        return mono[max(0, begin - position) : begin - position + count]
+        mono, position = self._lavc(self._cut(first, last)), first * self._samples
+        return mono[begin - position : begin - position + count]
 
     def _cut(self, first: int, last: int) -> list[bytes]:
-        begin = self._offsets[first]
-        raw = self._source.read(begin, self._offsets[last - 1] + self._sizes[last - 1] - begin)
         offsets, sizes = self._offsets[first:last], self._sizes[first:last]
+        begin, span = offsets[0], offsets[-1] + sizes[-1] - offsets[0]
+        if span > _MAX_SPAN:
+            return [self._source.read(at, size) for at, size in zip(offsets, sizes, strict=True)]
+        raw = self._source.read(begin, span)
         return [raw[at - begin : at - begin + size] for at, size in zip(offsets, sizes, strict=True)]
-
-    def _mpg123(self, frames: list[bytes]) -> FloatArray:
-        # libsndfile estimates the length of a stream without Xing header, and reads no further. So it gets one.
-        stream = _info_frame(self._kind, frames[0], len(frames)) + b"".join(frames)
-        try:
-            with soundfile.SoundFile(io.BytesIO(stream)) as file:
-                if file.samplerate != self.sample_rate:
-                    raise CorruptAudio("the MP3 stream changes its sampling rate")
-                return mix_down(file.read(len(frames) * self._samples, dtype="float32", always_2d=True))
-        except soundfile.SoundFileError:
-            raise CorruptAudio("the MP3 stream cannot be decoded") from None
 
     def _lavc(self, frames: list[bytes]) -> FloatArray:
         codec = av.CodecContext.create(_LAVC_NAMES[self._kind.codec], "r")
         codec.thread_count = 1
         parts = []
-        for data in frames:
-            self._source.deadline.check()
-            parts.append(self._lavc_frame(codec, data))
+        with allow_broken_floats():
+            for data in frames:
+                self._source.deadline.check()
+                parts.append(self._lavc_frame(codec, data))
         return join(parts)
 
     def _lavc_frame(self, codec: av.AudioCodecContext, data: bytes) -> FloatArray:
@@ -130,7 +122,9 @@ class FrameReader:
             decoded = [frame for frame in codec.decode(av.Packet(data)) if isinstance(frame, av.AudioFrame)]
         except av.FFmpegError:
             return mono
-        if decoded and decoded[0].samples == self._samples and decoded[0].sample_rate == self.sample_rate:
+        if not decoded or decoded[0].layout.nb_channels > _MAX_CHANNELS:
+            return mono
+        if decoded[0].samples == self._samples and decoded[0].sample_rate == self.sample_rate:
             mono = frame_to_mono(decoded[0])
         return mono
 
@@ -140,7 +134,7 @@ class FrameReader:
         for data in self._cut(0, min(_PROBE_FRAMES, len(self._offsets))):
             try:
                 for frame in codec.decode(av.Packet(data)):
-                    limits.check_stream(frame.sample_rate, len(frame.layout.channels))
+                    limits.check_stream(frame.sample_rate, frame.layout.nb_channels)
                     self.sample_rate, self._samples = frame.sample_rate, frame.samples
             except av.FFmpegError:
                 continue
@@ -165,11 +159,3 @@ def _read_info(frame: bytes) -> tuple[bool, int, int]:
 def _side_info_bytes(frame: bytes) -> int:
     mpeg1, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
     return (17 if mono else 32) if mpeg1 else (9 if mono else 17)
-
-
-def _info_frame(kind: FrameKind, like: bytes, frames: int) -> bytes:
-    """A Xing header frame that says how many frames follow, in front of a stream of frames such as ``like``."""
-    # The highest bitrate has room for it at every sampling rate.
-    header = bytes((0xFF, kind.second, 0xE0 | kind.third, like[3]))
-    start = header + bytes(_side_info_bytes(header)) + b"Xing" + struct.pack(">II", 1, frames)
-    return start.ljust(mpeg_lengths(kind)[header[2]], b"\0")

@@ -48,11 +48,15 @@ class Reader(Protocol):
         ...
 
 
+def allow_broken_floats() -> np.errstate:
+    """No warnings of NaN and overflows, which broken float files hold; decode() looks for them afterwards."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def mix_down(frames: npt.NDArray[Any]) -> FloatArray:
     """Mean over the channels: shape ``(n, channels)`` -> ``(n,)``."""
     channels = frames.shape[1]
-    # Broken float files hold NaN and numbers near the end of float32; decode() looks for them afterwards.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with allow_broken_floats():
         mono: FloatArray
         if channels == 1:
             mono = frames[:, 0]
@@ -61,6 +65,17 @@ def mix_down(frames: npt.NDArray[Any]) -> FloatArray:
             mono *= 0.5
         else:
             mono = frames @ np.full(channels, 1.0 / channels, dtype=np.float32)
+    return mono
+
+
+def mix_planes(planes: list[FloatArray]) -> FloatArray:
+    """Mean over the channels, each an array of its own of shape ``(n,)``; not a copy if there is but one."""
+    if len(planes) == 1:
+        return planes[0]
+    mono = planes[0] + planes[1]
+    for plane in planes[2:]:
+        mono += plane
+    mono *= np.float32(1.0 / len(planes))
     return mono
 
 

@@ -25,7 +25,7 @@ from tunelab.types import FloatArray
 _PCM = {1: "PCM_U8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}
 _FLOAT = {4: "FLOAT", 8: "DOUBLE"}
 _LOGARITHMIC = {6: "ALAW", 7: "ULAW"}
-_LIBSNDFILE_CODECS = {0x02, 0x11, 0x31, 0x64, 0x65}
+_LIBSNDFILE_CODECS = {0x02, 0x11, 0x31, 0x40}
 _MPEG_CODECS = {0x50, 0x55}
 _EXTENSIBLE = 0xFFFE
 _MAX_CHUNKS = 10_000
@@ -157,7 +157,7 @@ def _encoding(form: _Format) -> tuple[str, int]:
     needed = -(-form.bits // 8)
     # The block size is right where both are there: 20 bits are stored in 3 bytes, 24 bits sometimes in 4.
     container = form.block_bytes // form.channels if form.block_bytes % form.channels == 0 else needed
-    size = container if needed <= container <= 8 else needed
+    size = container if 0 < needed <= container <= 8 else needed
     if form.codec in _LOGARITHMIC:
         return _LOGARITHMIC[form.codec], 1
     if form.codec == 1 and size in _PCM:

@@ -2,7 +2,8 @@
 
 Only the window is decoded: every reader goes to it directly. Lengths that a header claims decide nothing on their own;
 where fewer samples come than it promised, the track is measured and the window chosen again. Uncompressed audio, FLAC,
-Vorbis and MP3 are sample exact; AAC and Opus in MP4 and Ogg too; WebM is placed to its clock of 1 ms.
+Vorbis and MP3 are sample exact; Opus and AAC in Ogg and MP4 too, but for the noise that an AAC decoder makes up;
+WebM is placed to its clock of 1 ms.
 """
 
 from __future__ import annotations
@@ -97,12 +98,14 @@ def _open(source: Source, limits: DecodeLimits) -> Reader:
         case Format.WAV:
             return open_wav(source, limits, offset)
         case Format.MP4:
-            check_mp4(source, offset)
+            check_mp4(source, limits, offset)
             return ContainerReader(source, limits, "mov", "MP4", offset)
+        case Format.CAF:
+            return ContainerReader(source, limits, "caf", "CAF", offset)
         case Format.MATROSKA:
             return ContainerReader(source, limits, "matroska", "WebM", offset)
-        case Format.OGG_OPUS | Format.OGG_VIDEO:
-            # libsndfile reads Opus too, but takes almost three times as long.
+        case Format.OGG_OPUS | Format.OGG_FLAC | Format.OGG_VIDEO:
+            # libsndfile reads Opus too, but takes almost three times as long; of FLAC in Ogg it only claims to.
             return ContainerReader(source, limits, "ogg", found.format.value, offset)
         case _:
             return SoundFileReader(source, limits, found.format.value, offset)

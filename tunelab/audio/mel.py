@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import librosa
 import numpy as np
 import scipy.fft
 import scipy.signal
+import scipy.sparse
+from librosa.filters import mel as mel_filters
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tunelab.errors import BundleInvalid
@@ -24,9 +25,9 @@ _MIN_POWER = 1e-10
 
 
 class MelConfig(BaseModel):
-    """The mel front end of a bundle. Frequencies in Hz, lengths in samples, ``mean`` and ``std`` in units of ``log``."""
+    """The mel front end of a bundle. Frequencies in Hz, lengths in samples, mean and std in units of the logarithm."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     sampling_rate: Annotated[int, Field(ge=4_000, le=192_000)]
     n_fft: Annotated[int, Field(ge=64, le=16_384)]
@@ -104,7 +105,9 @@ class LogMel:
         window = scipy.signal.get_window(config.window, config.win_length, fftbins=True).astype(np.float32)
         left = (config.n_fft - config.win_length) // 2
         self._window = np.pad(window, (left, config.n_fft - config.win_length - left))
-        self._filters = np.ascontiguousarray(_filter_bank(config).T)
+        # Nearly all of it is zeros. And a dense product would start BLAS threads, one for each core, in every process
+        # that extracts features, and the last digits of its sums would depend on how many there are.
+        self._filters = scipy.sparse.csr_array(_filter_bank(config).T)
 
     def __call__(self, samples: FloatArray) -> FloatArray:
         """Compute the spectrogram.
@@ -151,13 +154,13 @@ class LogMel:
         power += np.square(spectrum.imag)
         if config.power != 2.0:
             np.power(power, config.power / 2.0, out=power)
-        mel: FloatArray = power @ self._filters
+        mel: FloatArray = np.ascontiguousarray(power @ self._filters)
         return mel
 
 
 def _filter_bank(config: MelConfig) -> FloatArray:
     """Triangular filters, float32, shape ``(num_mel_bins, n_fft // 2 + 1)``."""
-    filters: FloatArray = librosa.filters.mel(
+    filters: FloatArray = mel_filters(
         sr=config.sampling_rate,
         n_fft=config.n_fft,
         n_mels=config.num_mel_bins,

@@ -26,6 +26,7 @@ class Format(Enum):
     AIFF = "AIFF"
     OGG = "Ogg"
     OGG_OPUS = "Opus"
+    OGG_FLAC = "Ogg FLAC"
     OGG_VIDEO = "Ogg video"
     MP4 = "MP4"
     MATROSKA = "WebM"
@@ -97,7 +98,7 @@ def sniff(source: Source) -> Sniffed:
         NoAudioStream: an Ogg file with nothing but video.
     """
     tags_end = _after_id3(source)
-    for offset in dict.fromkeys((tags_end, 0)):
+    for offset in dict.fromkeys((tags_end, _after_zeros(source, tags_end), 0)):
         head = source.read(offset, _HEAD)
         known = _by_magic(source, head, offset)
         if known is not None:
@@ -122,7 +123,11 @@ def _after_id3(source: Source) -> int:
         if after >= source.size:
             break
         offset = after
-    # Some programs pad tags with zeros that the size leaves out.
+    return offset
+
+
+def _after_zeros(source: Source, offset: int) -> int:
+    """Some programs pad tags with zeros that the tag's size leaves out. (But MP4 files begin with zeros.)"""
     padding = source.read(offset, _HEAD)
     return offset + len(padding) - len(padding.lstrip(b"\0")) if offset and padding.strip(b"\0") else offset
 
@@ -143,7 +148,7 @@ def _by_magic(source: Source, head: bytes, offset: int) -> Format | None:
 
 def _ogg_format(source: Source, offset: int) -> Format:
     codecs = list(_ogg_streams(source, offset))
-    for name, found in (("opus", Format.OGG_OPUS), ("sound", Format.OGG)):
+    for name, found in (("opus", Format.OGG_OPUS), ("vorbis", Format.OGG), ("flac", Format.OGG_FLAC)):
         if name in codecs:
             return Format.OGG_VIDEO if "video" in codecs else found
     if "video" in codecs:
@@ -161,8 +166,10 @@ def _ogg_streams(source: Source, offset: int) -> Iterator[str]:
         packet = source.read(offset + 27 + len(lengths), 8)
         if packet.startswith(b"OpusHead"):
             yield "opus"
-        elif packet.startswith((b"\x01vorbis", b"\x7fFLAC")):
-            yield "sound"
+        elif packet.startswith(b"\x01vorbis"):
+            yield "vorbis"
+        elif packet.startswith(b"\x7fFLAC"):
+            yield "flac"
         elif packet.startswith((b"\x80theora", b"BBCD", b"OVP80")):
             yield "video"
         offset += 27 + len(lengths) + sum(lengths)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tunelab.audio.mel import MelConfig
 from tunelab.errors import BundleInvalid, BundleNotFound
@@ -25,6 +25,30 @@ HEADS_FILE = "heads.safetensors"
 CARD = "card.json"
 
 _HASH_CHUNK = 1 << 20
+
+
+class AstShape(BaseModel):
+    """The sizes in ``config.json``, with the defaults that ``transformers``' ASTConfig has for them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    num_mel_bins: int
+    max_length: int
+    num_hidden_layers: int
+    hidden_size: Annotated[int, Field(ge=16, le=8192)] = 768
+    intermediate_size: Annotated[int, Field(ge=16, le=65_536)] = 3072
+    num_attention_heads: Annotated[int, Field(ge=1, le=256)] = 12
+    patch_size: Annotated[int, Field(ge=1, le=512)] = 16
+    frequency_stride: Annotated[int, Field(ge=1, le=512)] = 10
+    time_stride: Annotated[int, Field(ge=1, le=512)] = 10
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AstShape:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size must be a multiple of num_attention_heads")
+        if self.patch_size > min(self.num_mel_bins, self.max_length):
+            raise ValueError("patch_size must not exceed num_mel_bins and max_length")
+        return self
 
 
 class PoolingConfig(BaseModel):
@@ -70,23 +94,36 @@ class Bundle:
         try:
             pooling = PoolingConfig.model_validate(ast.get("tunelab"))
         except ValidationError as error:
-            raise BundleInvalid(f"{CONFIG}: section 'tunelab': {error.errors()[0]['msg']}") from error
+            raise BundleInvalid(f"{CONFIG}: section 'tunelab': {_first(error)}") from error
         mel = MelConfig.load(path / PREPROCESSOR)
         if ast.get("model_type") != "audio-spectrogram-transformer":
             raise BundleInvalid(f"{CONFIG}: model_type must be 'audio-spectrogram-transformer'")
-        for key, expected in (("num_mel_bins", mel.num_mel_bins), ("max_length", mel.max_length)):
-            if ast.get(key) != expected:
+        bundle = cls(path=path, ast=ast, pooling=pooling, mel=mel)
+        for key in ("num_mel_bins", "max_length"):
+            if getattr(bundle.shape, key) != getattr(mel, key):
                 raise BundleInvalid(f"{CONFIG} and {PREPROCESSOR} disagree on {key}")
-        if pooling.layer != ast.get("num_hidden_layers"):
+        if pooling.layer != bundle.shape.num_hidden_layers:
             raise BundleInvalid(f"{CONFIG}: 'layer' must equal num_hidden_layers; blocks after it are cut off")
         if not (path / WEIGHTS).is_file():
             raise BundleInvalid(f"{WEIGHTS} is missing")
-        return cls(path=path, ast=ast, pooling=pooling, mel=mel)
+        return bundle
 
     @property
     def name(self) -> str:
         """Name of the bundle, as it appears in answers."""
         return self.path.name
+
+    @cached_property
+    def shape(self) -> AstShape:
+        """The sizes of the encoder, checked.
+
+        Raises:
+            BundleInvalid: they make no sense.
+        """
+        try:
+            return AstShape.model_validate(self.ast)
+        except ValidationError as error:
+            raise BundleInvalid(f"{CONFIG}: {_first(error)}") from error
 
     @cached_property
     def card(self) -> Mapping[str, Any]:
@@ -144,6 +181,12 @@ def _model_folders() -> Iterator[Path]:
     yield Path(__file__).resolve().parents[2] / "models"
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     yield Path(data_home) / "tunelab" / "models"
+
+
+def _first(error: ValidationError) -> str:
+    """The first of a configuration's faults, with the name of the value."""
+    fault = error.errors()[0]
+    return ": ".join([*(str(part) for part in fault["loc"]), fault["msg"]])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

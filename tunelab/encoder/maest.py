@@ -39,7 +39,7 @@ class MaestEncoder(nn.Module):
         self.keeps_all = stride == 1
 
     def tokens(self, mels: torch.Tensor) -> torch.Tensor:
-        """Log-mel windows ``(batch, frames, mel_bins)`` -> tokens after the last block ``(batch, 2 + patches, width)``."""
+        """Log-mel windows ``(batch, frames, mel_bins)`` -> tokens of the last block ``(batch, 2 + patches, width)``."""
         hidden: torch.Tensor = self.ast.embeddings(mels)
         if not self.keeps_all:
             hidden = hidden.index_select(1, self.kept_tokens)  # type: ignore[arg-type]
@@ -59,9 +59,12 @@ def load_maest(bundle: Bundle, *, attention: str = "sdpa") -> MaestEncoder:
     """Build the encoder with the bundle's weights, float32, in evaluation mode.
 
     Raises:
-        BundleInvalid: the weights do not fit the configuration.
+        BundleInvalid: the weights do not fit the configuration, or are not finite.
     """
-    encoder = MaestEncoder(bundle, attention=attention)
+    try:
+        encoder = MaestEncoder(bundle, attention=attention)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise BundleInvalid(f"no encoder can be built as {bundle.name}'s config.json describes it") from error
     try:
         weights = load_file(bundle.path / WEIGHTS)
     except (SafetensorError, OSError) as error:
@@ -71,4 +74,6 @@ def load_maest(bundle: Bundle, *, attention: str = "sdpa") -> MaestEncoder:
         encoder.ast.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise BundleInvalid(f"{WEIGHTS} does not fit {bundle.name}'s config.json") from error
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise BundleInvalid(f"{WEIGHTS} has weights that are not finite")
     return encoder.eval().requires_grad_(False)

@@ -47,9 +47,9 @@ class OpenVinoEngine:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto", cache_dir: Path | None = None) -> None:
-        self._threads = threads
-        graph = converted_graph(bundle, cache_dir)
+        self._width = bundle.shape.hidden_size
         self._core = ov.Core()
+        graph, model = _read_graph(self._core, bundle, cache_dir)
         self._core.set_property({"CACHE_DIR": str(graph.parent)})
         config: dict[str, object] = {
             # Pinned threads of several processes would all choose the same core.
@@ -62,7 +62,6 @@ class OpenVinoEngine:
             # One process at a time: OpenVINO maps its cache entries into memory, and a second process that writes one
             # at the same moment would pull it away (bus error).
             with _locked(graph.parent.parent / ".lock"):
-                model = self._core.read_model(graph)
                 self._alone = _Requests(self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": 1}), 1)
                 self._beside = self._alone
                 if threads > 1:
@@ -76,6 +75,8 @@ class OpenVinoEngine:
 
     def __call__(self, mels: FloatArray) -> FloatArray:
         """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``."""
+        if len(mels) == 0:
+            return np.zeros((0, self._width), dtype=np.float32)
         requests = self._alone if len(mels) == 1 else self._beside
         try:
             return requests.run(np.ascontiguousarray(mels, dtype=np.float32))
@@ -87,9 +88,7 @@ class _Requests:
     """A pool of inference requests of one compiled model; a request serves one caller at a time."""
 
     def __init__(self, compiled: ov.CompiledModel, size: int) -> None:
-        self.precision = {"bfloat16": "bf16", "float32": "f32"}.get(
-            compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), "other"
-        )
+        self.precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
         self._size = size
         self._gathering = threading.Lock()
@@ -116,6 +115,28 @@ class _Requests:
         finally:
             for request in requests:
                 self._idle.put(request)
+
+
+def _read_graph(core: ov.Core, bundle: Bundle, cache_dir: Path | None) -> tuple[Path, ov.Model]:
+    """The converted graph; one that cannot be read, because a disk was full or broke, is made again."""
+    graph = converted_graph(bundle, cache_dir)
+    try:
+        return graph, core.read_model(graph)
+    except RuntimeError:
+        log.warning("the cached conversion of %s cannot be read; making it again", bundle.name)
+    try:
+        with _locked(graph.parent.parent / ".lock"):
+            try:  # another process may have been quicker
+                return graph, core.read_model(graph)
+            except RuntimeError:
+                shutil.rmtree(graph.parent)
+    except OSError as error:
+        raise EngineError(f"the model cache cannot be written: {error.strerror}") from error
+    graph = converted_graph(bundle, cache_dir)
+    try:
+        return graph, core.read_model(graph)
+    except RuntimeError as error:
+        raise EngineError("OpenVINO cannot read the encoder that it converted") from error
 
 
 def converted_graph(bundle: Bundle, cache_dir: Path | None = None) -> Path:

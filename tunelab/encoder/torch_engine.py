@@ -30,11 +30,14 @@ class TorchEngine:
         bf16 = precision == "bf16" or (precision == "auto" and on_gpu)
         self._dtype = torch.bfloat16 if bf16 else torch.float32
         self._batch = _GPU_BATCH if on_gpu else 1
+        self._width = bundle.shape.hidden_size
         self._encoder = load_maest(bundle).to(self._device, self._dtype)
         self.name = f"torch-{self._device.type}-{'bf16' if bf16 else 'f32'}"
 
     def __call__(self, mels: FloatArray) -> FloatArray:
         """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``."""
+        if len(mels) == 0:
+            return np.zeros((0, self._width), dtype=np.float32)
         outputs = [self._run(mels[start : start + self._batch]) for start in range(0, len(mels), self._batch)]
         return np.concatenate(outputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def score_folder(bundle: Bundle, validation: Path, *, time_stride: int | None = 
     """
     if time_stride is not None:
         pooling = bundle.pooling.model_copy(update={"time_patch_stride": time_stride})
-        bundle = Bundle(bundle.path, bundle.ast, pooling, bundle.mel)
+        bundle = replace(bundle, pooling=pooling)
     encoder, heads, mel = load_maest(bundle), load_heads(bundle), LogMel(bundle.mel)
     scores: dict[str, list[float]] = {head: [] for head in heads.names}
     size = bundle.mel.num_samples

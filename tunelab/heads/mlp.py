@@ -35,15 +35,20 @@ class Heads:
         expected = {f"{head}.{tensor}" for head in self.names for tensor in _TENSORS}
         if not self.names or set(tensors) != expected:
             raise BundleInvalid(f"{HEADS_FILE} must hold {', '.join(_TENSORS)} for each of its heads and nothing else")
-        self.width = int(tensors[f"{self.names[0]}.hidden.weight"].shape[-1])
+        first = tensors[f"{self.names[0]}.hidden.weight"]
+        self.width = first.shape[1] if first.ndim == 2 else 0
         for head in self.names:
-            hidden = tensors[f"{head}.hidden.bias"].shape[0]
+            hidden = tensors[f"{head}.hidden.bias"].size
             shapes = [tensors[f"{head}.{tensor}"].shape for tensor in _TENSORS]
-            if shapes != [(hidden, self.width), (hidden,), (1, hidden), (1,)]:
+            if 0 in (hidden, self.width) or shapes != [(hidden, self.width), (hidden,), (1, hidden), (1,)]:
                 raise BundleInvalid(f"{HEADS_FILE}: the shapes of head {head!r} do not fit")
-            if not all(np.isfinite(tensors[f"{head}.{tensor}"]).all() for tensor in _TENSORS):
-                raise BundleInvalid(f"{HEADS_FILE}: head {head!r} has weights that are not finite")
-        self._tensors = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+        if any(value.dtype.kind != "f" for value in tensors.values()):
+            raise BundleInvalid(f"{HEADS_FILE} must hold floating-point numbers")
+        with np.errstate(over="ignore"):  # what single precision cannot hold is found below
+            self._tensors = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+        for name, value in self._tensors.items():
+            if not np.isfinite(value).all():
+                raise BundleInvalid(f"{HEADS_FILE}: {name} holds numbers that are not finite")
 
     def __call__(self, embedding: FloatArray) -> dict[str, float]:
         """Score one track.
@@ -80,9 +85,12 @@ def load_heads(bundle: Bundle) -> Heads:
     if not path.is_file():
         raise BundleInvalid(f"{bundle.name} has no {HEADS_FILE}; train heads for it first")
     try:
-        return Heads(load_file(path))
+        heads = Heads(load_file(path))
     except (SafetensorError, OSError) as error:
         raise BundleInvalid(f"{HEADS_FILE} cannot be read as safetensors") from error
+    if heads.width != bundle.shape.hidden_size:
+        raise BundleInvalid(f"{HEADS_FILE} takes {heads.width} numbers, the encoder gives {bundle.shape.hidden_size}")
+    return heads
 
 
 def save_heads(path: Path, tensors: dict[str, FloatArray]) -> None:

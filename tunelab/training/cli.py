@@ -37,11 +37,11 @@ def corpus_list(corpus: Corpus) -> None:
 @commands.command("clips")
 def clips(
     corpus: Corpus,
-    seconds: Annotated[float, typer.Option(help="Time for training clips, per seed.")] = 130.0,
-    heldout_seconds: Annotated[float, typer.Option(help="Time for held-out clips, per seed.")] = 40.0,
+    seconds: Annotated[float, typer.Option(help="Time for training clips, per seed.")] = 660.0,
+    heldout_seconds: Annotated[float, typer.Option(help="Time for held-out clips, per seed.")] = 70.0,
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated: one process each.")] = "1,2",
 ) -> None:
-    """Render clips with the teacher's labels into CORPUS/clips."""
+    """Render clips with vibenet's labels into CORPUS/clips."""
     import multiprocessing
 
     from tunelab.training.clips import render_both
@@ -51,10 +51,24 @@ def clips(
         pool.starmap(render_both, jobs)
 
 
+@commands.command("tag")
+def tag(corpus: Corpus, processes: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2) -> None:
+    """Label the rendered clips with musicnn's tags. Call again to resume."""
+    import multiprocessing
+
+    from tunelab.training.clips import AUDIO
+    from tunelab.training.musicnn import tag_shard
+
+    shards = sorted((corpus / "clips" / AUDIO).glob("*.safetensors"))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for _ in pool.imap_unordered(tag_shard, shards):
+            pass
+
+
 @commands.command("pretrain")
 def pretrain(
     corpus: Corpus,
-    minutes: Annotated[float, typer.Option(help="Time budget.")] = 5.0,
+    minutes: Annotated[float, typer.Option(help="Time budget.")] = 44.0,
     run: Annotated[str, typer.Option(help="Name of the run, a folder in CORPUS.")] = "run1",
 ) -> None:
     """Pre-train the encoder and keep the embeddings of all clips."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile as sf
 import soxr
 from safetensors.numpy import save_file
@@ -20,6 +21,7 @@ from tunelab.types import FloatArray
 CLIP_SAMPLES = 30 * SAMPLE_RATE
 DENSE_STEP = 10_240
 """Samples per row of the teacher's dense feature: 0.64 s."""
+DENSE_ROWS = 46
 SHARD = 64
 KINDS = ("music", "speech", "speech+music", "sung", "sung+music")
 KIND_WEIGHTS = (0.56, 0.07, 0.13, 0.04, 0.20)
@@ -43,6 +45,9 @@ FRONT_END: dict[str, Any] = {
 }
 """The bundle's mel front end without mean and standard deviation, which are measured on the corpus."""
 MEL_FLOOR_DB, MEL_STEP_DB = -100.0, 0.6
+EQUALISER_HZ = (60.0, 250.0, 1000.0, 3000.0, 7500.0)
+AUDIO = "audio"
+"""Folder beside the shards with the clips' audio, for teachers that label later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,10 @@ class Renderer:
             voice = self._speech(30.0) if "speech" in name else self._singing()
             level = rng.uniform(-8, 9)
         samples = mix(music, voice, level) if name.endswith("+music") else music + voice
+        if self._augment and rng.random() < 0.5:
+            samples = equalise(samples, rng.uniform(-6, 6, len(EQUALISER_HZ)))
         share = 0.0 if name == "music" else 1.0 if "music" not in name else float(1 / (1 + 10 ** (-level / 10)))
-        steps = voice[: 46 * DENSE_STEP].reshape(46, DENSE_STEP)
+        steps = voice[: DENSE_ROWS * DENSE_STEP].reshape(DENSE_ROWS, DENSE_STEP)
         loud = np.sqrt(np.square(steps).mean(axis=1)) > 0.1 * max(rms(voice), 1e-9)
         peak = float(np.abs(samples).max())
         samples = samples * np.float32(rng.uniform(0.25, 1.0) / max(peak, 1e-6))
@@ -144,26 +151,38 @@ class Renderer:
         return np.roll(np.resize(phrase, CLIP_SAMPLES), int(self._rng.integers(CLIP_SAMPLES)))
 
 
+def equalise(samples: FloatArray, decibels: npt.NDArray[np.float64]) -> FloatArray:
+    """Apply a smooth gain curve: ``decibels`` at :data:`EQUALISER_HZ`, linear in log-frequency between them."""
+    spectrum = np.fft.rfft(samples)
+    hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE), 1.0)
+    spectrum *= 10 ** (np.interp(np.log(hertz), np.log(EQUALISER_HZ), decibels) / 20)
+    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+
+
 def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds: float) -> int:
     """Write shards of clips into ``out`` until ``seconds`` have passed; call again with another seed for more.
+
+    Each shard's audio, int16 ``(n, 480000)``, goes to a file of the same name in :data:`AUDIO`.
 
     Returns:
         Clips written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    (out / AUDIO).mkdir(parents=True, exist_ok=True)
     renderer, teacher = Renderer(manifest, root, split, seed), Vibenet()
     mel = LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
     end, shard = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         rows: list[dict[str, Any]] = []
+        audio: list[npt.NDArray[np.int16]] = []
         while len(rows) < SHARD and time.monotonic() < end:
             clip = renderer.clip()
+            audio.append(np.round(clip.samples * 32767).astype(np.int16))
             labels = teacher(clip.samples)
             quantised = np.clip(np.round((mel(clip.samples) - MEL_FLOOR_DB) / MEL_STEP_DB), 0, 255).astype(np.uint8)
             rows.append(
                 {
                     "mel": quantised,
-                    "dense": labels.dense[:46].astype(np.float16),
+                    "dense": labels.dense[:DENSE_ROWS].astype(np.float16),
                     "trunk": labels.trunk,
                     "scores": labels.scores,
                     "activity": clip.activity,
@@ -172,12 +191,14 @@ def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds
             )
         if rows:
             arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-            save_file(arrays, out / f"{split}-{seed:04d}-{shard:04d}.safetensors")
+            name = f"{split}-{seed:04d}-{shard:04d}.safetensors"
+            save_file({"audio": np.stack(audio)}, out / AUDIO / name)
+            save_file(arrays, out / name)
             shard += 1
     return shard * SHARD
 
 
 def render_both(corpus: Path, seed: int, seconds: float, heldout_seconds: float) -> None:
-    """Render training and then held-out clips of one seed into ``corpus/clips``."""
-    for split, budget in (("train", seconds), ("heldout", heldout_seconds)):
+    """Render held-out and then training clips of one seed into ``corpus/clips``."""
+    for split, budget in (("heldout", heldout_seconds), ("train", seconds)):
         render(corpus / "manifest.parquet", corpus / "un", corpus / "clips", split, seed, budget)

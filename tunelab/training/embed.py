@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
 from tunelab.training.pretrain import load_clips
 from tunelab.training.student import FREQUENCY_PATCHES, TIME_PATCHES, Student
 from tunelab.types import FloatArray
+
+BATCH, WORKERS = 4, 2
 
 
 def load_student(run: Path) -> Student:
@@ -38,31 +41,42 @@ def patches_kept(time_stride: int) -> torch.Tensor:
 def embed_mels(student: Student, mels: npt.NDArray[np.uint8], mean: float, std: float, time_stride: int) -> FloatArray:
     """Quantised mels ``(n, 1876, 128)`` -> embeddings, float32 ``(n, 768)``, in bf16 arithmetic."""
     kept = patches_kept(time_stride)[None]
-    out = []
-    for start in range(0, len(mels), 4):
-        decibels = torch.from_numpy(mels[start : start + 4]).float() * MEL_STEP_DB + MEL_FLOOR_DB
+
+    def embed(start: int) -> FloatArray:
+        decibels = torch.from_numpy(mels[start : start + BATCH]).float() * MEL_STEP_DB + MEL_FLOOR_DB
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
             tokens = student.tokens((decibels - mean) / std, kept.expand(len(decibels), -1))
-            out.append(tokens.float().mean(1).numpy())
-    return np.concatenate(out)
+            embeddings: FloatArray = tokens.float().mean(1).numpy()
+        return embeddings
+
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return np.concatenate(list(pool.map(embed, range(0, len(mels), BATCH))))
 
 
 def embed_clips(clips: Path, run: Path) -> None:
-    """Write ``embeddings.safetensors`` into ``run``: held-out clips with all patches and with every second time patch.
+    """Write ``embeddings.safetensors`` into ``run``, with the teachers' answers and what is known of each clip.
 
-    Training clips take turns between the two: a head that has seen both depends on neither.
+    Held-out clips are embedded with all patches and with every second time patch; training clips take turns between
+    every second and every fourth, so that a head depends on neither.
+
+    Raises:
+        ValueError: a clip has no tags yet.
     """
     student = load_student(run)
     facts = json.loads((run / "run.json").read_text())
     mean, std = facts["mean"], facts["std"]
     heldout, train = load_clips(clips, "heldout"), load_clips(clips, "train")
+    if np.isnan(heldout["tags"]).any() or np.isnan(train["tags"]).any():
+        raise ValueError("some clips have no tags: run the command `tag` to its end first")
     arrays = {
         "heldout": embed_mels(student, heldout["mel"], mean, std, 1),
         "heldout_every_2nd": embed_mels(student, heldout["mel"], mean, std, 2),
         "train": np.zeros((len(train["mel"]), 768), np.float32),
     }
-    for turn, stride in ((0, 1), (1, 2), (2, 2)):
+    for turn, stride in ((0, 2), (1, 4), (2, 4)):
         arrays["train"][turn::3] = embed_mels(student, train["mel"][turn::3], mean, std, stride)
     for split, data in (("heldout", heldout), ("train", train)):
         arrays |= {f"{split}_scores": data["scores"], f"{split}_known": data["known"]}
+        arrays[f"{split}_tags"] = data["tags"].astype(np.float32).mean(1)
     save_file(arrays, run / "embeddings.safetensors")

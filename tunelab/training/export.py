@@ -65,6 +65,9 @@ def write_attribution(manifest: Path, root: Path, bundle: Path) -> dict[str, Any
         "measured on. No audio is part of this bundle. The licences are those that the package's own copyright file",
         "names (for all of its files, not only the audio).",
         "",
+        "The teachers that labelled this audio: vibenet 0.1.0 (GPL-3.0) and musicnn 0.1.0 (ISC; Pons and Serra,",
+        "arXiv 1909.06654). Neither their code nor their weights are part of this bundle.",
+        "",
         "| package | split | files | hours | licences named |",
         "|---|---|---|---|---|",
     ]

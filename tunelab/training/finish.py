@@ -14,14 +14,18 @@ from tunelab.evaluation.listeners import listener_figures, read_labels
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
-from tunelab.training.heads import labels_for, passes_gate, predict, train_head
+from tunelab.training.heads import passes_gate, predict, train_head
+from tunelab.training.labels import SCORE_COLUMN, Labeller, sources
 from tunelab.types import HEADS, FloatArray
 
 DEVELOPMENT_MODULUS = 7
 REPRODUCE = [
+    "pip install '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
+    "pip install --no-deps musicnn==0.1.0",
     "python -m tunelab.training.cli corpus build CORPUS",
-    "python -m tunelab.training.cli clips CORPUS --seconds 130 --heldout-seconds 40",
-    "python -m tunelab.training.cli pretrain CORPUS --minutes 5",
+    "python -m tunelab.training.cli clips CORPUS --seconds 660 --heldout-seconds 70",
+    "python -m tunelab.training.cli tag CORPUS",
+    "python -m tunelab.training.cli pretrain CORPUS --minutes 44",
     "python -m tunelab.training.cli train CORPUS --out models/tunelab-v1",
     "python -m tunelab.evaluation.cli --bundle models/tunelab-v1 --validation VALIDATION",
 ]
@@ -35,8 +39,9 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
         second time patch.
     """
     known, held = arrays["train_known"], arrays["heldout_known"]
-    labels = labels_for(arrays["train_scores"], known)
-    truth = labels_for(arrays["heldout_scores"], held)
+    labeller = Labeller.measure(arrays["train_scores"], arrays["train_tags"])
+    labels = labeller(arrays["train_scores"], arrays["train_tags"], known)
+    truth = labeller(arrays["heldout_scores"], arrays["heldout_tags"], held)
     # Development clips choose the epoch: whole packages, and every seventh clip of voice alone.
     keys = np.where(known[:, 1] >= 0, known[:, 1], np.arange(len(known)))
     development = keys.astype(int) % DEVELOPMENT_MODULUS == 0
@@ -51,7 +56,8 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
             (arrays["train"][development], labels[head][development]),
             arrays["heldout"],
         )
-        row = head_row(head, fitted.heldout, truth[head], groups_of(held), music)
+        vibenet = arrays["heldout_scores"][:, SCORE_COLUMN[head]]
+        row = head_row(head, fitted.heldout, truth[head], groups_of(held), music, sources(head), vibenet)
         rows[head] = {"shipped": passes_gate(row["pearson_r"]), **row, "epochs": fitted.chosen_epoch}
         half = predict(fitted.tensors, head, arrays["heldout_every_2nd"])
         halves[head] = {
@@ -87,7 +93,11 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         "embedding_size": 768,
     }
     training = {key: value for key, value in facts.items() if key not in {"mean", "std"}}
-    training |= {"machine": "2 CPU cores, no GPU", "teachers": ["vibenet 0.1.0"], "corpus": counts}
+    training |= {
+        "machine": "2 CPU cores shared with other work, no GPU",
+        "teachers": ["vibenet 0.1.0", "musicnn 0.1.0"],
+        "corpus": counts,
+    }
     card = make_card(
         encoder=encoder, training=training, heads=rows, listeners=[], every_2nd=halves, reproduce=REPRODUCE
     )

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from tunelab.evaluation.metrics import pearson
-from tunelab.types import HEADS, FloatArray
+from tunelab.types import FloatArray
 
 CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness"})
 """Heads whose labels are likelihoods; the others are amounts and use the squared error."""
@@ -28,27 +28,6 @@ class TrainedHead:
     heldout: FloatArray
     chosen_epoch: int
     development_r: float
-
-
-def labels_for(scores: FloatArray, known: FloatArray) -> dict[str, FloatArray]:
-    """Teacher and construction -> labels 0..1 per head.
-
-    Args:
-        scores: the teacher's, shape ``(n, 7)``, acousticness, danceability, energy, instrumentalness, liveness,
-            speechiness, valence.
-        known: shape ``(n, 4)``: kind, package, share of voice, share of speech.
-
-    Returns:
-        head -> float32 ``(n,)``. Construction wins for voice: a clip with a synthesised singer is not instrumental, a
-        clip of pure speech is speech; game music without one is taken as half instrumental by nature.
-    """
-    acoustic, dance, energy, instrumental, _, speechy, valence = scores.T
-    voice, speech = known[:, 2], known[:, 3]
-    # Any voice that is heard ends "instrumental": at equal level (share one half) a third of it is left.
-    unvoiced = (0.5 * instrumental + 0.47) * np.exp(-2.2 * voice)
-    spoken = np.where(speech > 0, 0.15 + 0.8 * speech, np.minimum(speechy, 0.25))
-    values = (energy, dance, valence, acoustic, unvoiced, spoken)
-    return {head: np.clip(value, 0, 1).astype(np.float32) for head, value in zip(HEADS, values, strict=True)}
 
 
 def train_head(

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from tunelab.training.labels import SCORE_COLUMN, TAG_WEIGHTS, Labeller, axis, sources
+from tunelab.training.musicnn import TAGS
+from tunelab.types import HEADS, FloatArray
+
+
+@pytest.fixture
+def answers() -> tuple[FloatArray, FloatArray]:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.2, 0.8, (500, 7)).astype(np.float32)
+    return scores, rng.normal(-4, 2, (500, len(TAGS))).astype(np.float32)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_axis_rises_with_its_upper_and_falls_with_its_lower_tags(head: str) -> None:
+    tags = np.zeros((3, len(TAGS)), np.float32)
+    upper, lower = {"energy": ("loud", "quiet"), "acousticness": ("flute", "techno")}.get(head, (None, None))
+    if upper is not None and lower is not None:
+        tags[1, TAGS.index(f"MTT {upper}")] = tags[2, TAGS.index(f"MTT {lower}")] = 1
+        assert axis(tags, head)[1] > axis(tags, head)[0] > axis(tags, head)[2]
+    assert np.array_equal(axis(np.ones((2, len(TAGS)), np.float32), head), np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_blending_keeps_the_scale_of_the_scores(answers: tuple[FloatArray, FloatArray], weight: float) -> None:
+    scores, tags = answers
+    blended = Labeller.measure(scores, tags).blend(scores, tags, "energy", weight)
+    wanted = scores[:, SCORE_COLUMN["energy"]]
+    assert float(blended.mean()) == pytest.approx(float(wanted.mean()), abs=1e-4)
+    assert float(blended.std()) == pytest.approx(float(wanted.std()), rel=0.2)
+    if weight == 0.0:
+        np.testing.assert_allclose(blended, wanted, atol=1e-5)
+
+
+def test_construction_wins_over_the_teachers(answers: tuple[FloatArray, FloatArray]) -> None:
+    scores, tags = answers
+    plain, voiced = np.zeros((500, 4), np.float32), np.zeros((500, 4), np.float32)
+    voiced[:, 2:] = 1
+    labeller = Labeller.measure(scores, tags)
+    before, after = labeller(scores, tags, plain), labeller(scores, tags, voiced)
+    assert after["instrumentalness"].max() < 0.15
+    assert after["speechiness"].min() == pytest.approx(0.95)
+    assert before["speechiness"].max() <= 0.35
+    assert np.array_equal(before["energy"], after["energy"])
+    assert all(0 < values.min() <= values.max() < 1 for values in before.values())
+
+
+def test_the_card_says_where_labels_come_from() -> None:
+    assert set(TAG_WEIGHTS) == set(HEADS)
+    assert "added voice" in sources("speechiness")
+    assert "added voice" not in sources("energy")
