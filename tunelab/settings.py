@@ -1,4 +1,4 @@
-"""What an operator may set, read from ``TUNELAB_*`` environment variables. Imports nothing of TuneLab but its errors."""
+"""What an operator may set, read from ``TUNELAB_*`` environment variables. Imports only the errors of TuneLab."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def list_models(as_json: AsJson = False) -> None:
     from tunelab.encoder.bundle import Bundle, list_bundles
     from tunelab.errors import BundleError
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for folder in list_bundles():
         try:
             card = Bundle.open(folder).card
@@ -29,8 +29,8 @@ def list_models(as_json: AsJson = False) -> None:
             rows.append({"name": folder.name, "error": error.message})
             continue
         shipped = [head for head, row in card.get("heads", {}).items() if row.get("shipped")]
-        row = {"name": folder.name, "version": card.get("version"), "licence": card.get("licence"), "heads": shipped}
-        rows.append(row)
+        facts = {key: card.get(key) for key in ("version", "licence")}
+        rows.append({"name": folder.name, **facts, "heads": shipped})
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
