@@ -27,6 +27,8 @@ class AppArgs(BaseModel):
     precision: Literal["auto", "f32", "bf16"] = "auto"
     encoder_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of one encoder replica; unset: every core that it may use."""
+    decoder_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Files that one MelExtractor replica decodes at once; best its ``max_ongoing_requests``."""
     max_batch_size: Annotated[int, Field(ge=1, le=256)] = 2
     """Windows that one encoder replica runs at once."""
     batch_wait_timeout_s: Annotated[float, Field(ge=0, le=1)] = 0.002
@@ -43,7 +45,9 @@ def build(args: AppArgs) -> Application:
     # Nonsense is told here, by one clear error, and not by replicas that die again and again.
     load_settings()
     find_bundle(args.bundle)
-    mel_extractor = serve.deployment(MelExtractorStage, name="MelExtractor").bind(args.bundle)
+    mel_extractor = serve.deployment(MelExtractorStage, name="MelExtractor").bind(
+        args.bundle, threads=args.decoder_threads
+    )
     encoder = serve.deployment(EncoderStage, name="Encoder").bind(
         args.bundle,
         engine=args.engine,

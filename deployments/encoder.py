@@ -7,6 +7,7 @@ import asyncio
 import numpy as np
 from ray import serve
 
+from deployments.revision import check_revision
 from tunelab.encoder import EngineName, find_bundle, load_engine
 from tunelab.errors import EngineError
 from tunelab.types import Embedded, Features
@@ -25,6 +26,7 @@ class EncoderBatch:
     def __init__(self, bundle: str, engine: EngineName, threads: int | None, precision: str) -> None:
         opened = find_bundle(bundle)
         self.shape = (opened.mel.max_length, opened.mel.num_mel_bins)
+        self.revision = opened.revision
         self._encode = load_engine(opened, engine, threads=threads, precision=precision)
         self.windows = self.batches = 0
         # Compiles what is compiled on first use, so that no customer waits for it.
@@ -34,8 +36,10 @@ class EncoderBatch:
         """Refuse what would fail a whole batch.
 
         Raises:
+            PipelineUnavailable: another bundle's front end computed it: replicas are being replaced.
             EngineError: the window has another shape or type than the bundle's, or holds NaN.
         """
+        check_revision(features.revision, self.revision)
         mel = features.mel
         if mel.shape != self.shape or mel.dtype != np.float32 or not np.isfinite(mel).all():
             raise EngineError(f"the encoder takes finite float32 windows of shape {self.shape}")
@@ -48,7 +52,10 @@ class EncoderBatch:
         """
         embeddings = self._encode(np.stack([features.mel for features in batch]))
         self.batches, self.windows = self.batches + 1, self.windows + len(batch)
-        return [Embedded(embedding, features.duration_s) for embedding, features in zip(embeddings, batch, strict=True)]
+        return [
+            Embedded(embedding, features.duration_s, self.revision)
+            for embedding, features in zip(embeddings, batch, strict=True)
+        ]
 
 
 class EncoderStage:
@@ -85,7 +92,7 @@ class EncoderStage:
         """Encode one window, together with others that wait at this moment.
 
         Raises:
-            EngineError: the window does not fit, or the engine failed.
+            PipelineUnavailable, EngineError: see :meth:`EncoderBatch.check`; or the engine failed.
         """
         self._run.check(features)
         embedded: Embedded = await self._encode(features)

@@ -32,7 +32,8 @@ class IngressStage:
     def __serve_build_asgi_app__(self) -> FastAPI:
         # Settings are read from this replica's own environment: the database's password never travels through Ray.
         return create_app(
-            lambda: GraphPipeline(self._bundle.name, *self._stages), cards=lambda: [{**self._bundle.card}]
+            lambda: GraphPipeline(self._bundle.name, self._bundle.revision, *self._stages),
+            cards=lambda: [{**self._bundle.card}],
         )
 
     async def check_health(self) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 
 from tunelab.audio.decode import DecodeLimits
@@ -12,34 +16,38 @@ from tunelab.types import Features
 
 
 class MelExtractorStage:
-    """Decodes on the replica's thread pool: ``max_ongoing_requests`` files at the same time.
+    """Decodes on threads of its own.
 
     Args:
         bundle: name or path; its preprocessor decides what is computed.
+        threads: files that are decoded at the same time; best the deployment's ``max_ongoing_requests``.
     """
 
-    def __init__(self, bundle: str) -> None:
-        self._extract = MelExtractor(find_bundle(bundle).mel, decode_limits(load_settings()))
-        self._warm_up()
+    def __init__(self, bundle: str, threads: int = 2) -> None:
+        opened = find_bundle(bundle)
+        self._extract = MelExtractor(opened.mel, decode_limits(load_settings()))
+        self._revision = opened.revision
+        # A thread cannot be stopped: it decodes on after its request was cancelled, for up to the decoder's time
+        # limit. With threads of Ray's its place would be given to the next one, and their number had no bound.
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        # Loads and compiles what the first file would wait for.
+        self._extract.from_samples(np.full(self._extract.config.sampling_rate, 0.1, dtype=np.float32))
 
-    def __call__(self, data: bytes) -> Features:
+    async def __call__(self, data: bytes) -> Features:
         """Decode one file.
 
         Raises:
             AudioError: the file is at fault.
         """
-        return self._extract(data)
+        features = await asyncio.get_running_loop().run_in_executor(self._pool, self._extract, data)
+        return replace(features, revision=self._revision)
 
     async def ping(self) -> bool:
         """Whether this stage answers."""
         return True
 
-    def check_health(self) -> None:
-        """Compute one short spectrogram, so that a broken replica is replaced."""
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        self._extract.from_samples(np.full(self._extract.config.sampling_rate, 0.1, dtype=np.float32))
+    async def check_health(self) -> None:
+        """A replica whose event loop turns is healthy; it must not wait for a file that takes long to decode."""
 
 
 def decode_limits(settings: Settings) -> DecodeLimits:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 
 from ray.exceptions import ObjectLostError, RayActorError, RaySystemError, RayTaskError, WorkerCrashedError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from tunelab.errors import EngineError, PipelineError, PipelineOverloaded, PipelineUnavailable, TuneLabError
+from deployments.revision import check_revision
+from tunelab.errors import EngineError, PipelineFailed, PipelineOverloaded, PipelineUnavailable, TuneLabError
+from tunelab.service.tracing import logger
 from tunelab.types import Analysis
-
-logger = logging.getLogger("ray.serve")
 
 _LOST = (
     RayActorError,
@@ -23,8 +28,13 @@ _LOST = (
     DeploymentUnavailableError,
 )
 """What a request meets whose replica died."""
-_TRIES = 4
+_TRIES = 3
+"""Not more: a file that kills a decoder kills one with each try."""
 _PAUSE_S = 0.25
+_PROVEN_S = 5.0
+"""For so long after an answer nobody needs to ask whether the stages are up."""
+_ASKED_S = 1.0
+"""For so long the stages' answer is not asked for again."""
 
 
 class GraphPipeline:
@@ -35,18 +45,26 @@ class GraphPipeline:
 
     Args:
         model: name of the bundle that answers.
+        revision: its revision; answers of another one are refused.
         mel_extractor: handle of the first stage.
         encoder: handle of the second.
         heads: handle of the third.
     """
 
     def __init__(
-        self, model: str, mel_extractor: DeploymentHandle, encoder: DeploymentHandle, heads: DeploymentHandle
+        self,
+        model: str,
+        revision: str,
+        mel_extractor: DeploymentHandle,
+        encoder: DeploymentHandle,
+        heads: DeploymentHandle,
     ) -> None:
-        self.model = model
+        self.model, self.revision = model, revision
         self._mel_extractor = mel_extractor
         self._encoder = encoder
         self._heads = heads
+        self._answered = -_PROVEN_S
+        self._asked: tuple[float, asyncio.Task[bool]] | None = None
 
     async def analyze(self, data: bytes) -> Analysis:
         """Analyse one file. A request whose replica dies is sent again: it changed nothing.
@@ -54,11 +72,15 @@ class GraphPipeline:
         Raises:
             AudioError: the file is at fault.
             PipelineOverloaded: the queue of a stage is full.
-            PipelineUnavailable: replicas died again and again, or the engine failed.
+            PipelineUnavailable: replicas died again and again or are being replaced, or the engine failed.
+            PipelineFailed: a stage has a fault.
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                return await self._once(data)
+                analysis = await self._once(data)
+                check_revision(analysis.revision, self.revision)
+                self._answered = time.monotonic()
+                return analysis
             except (TuneLabError, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -80,13 +102,29 @@ class GraphPipeline:
             sent.append(self._heads.remote(sent[-1]))
             analysis: Analysis = await sent[-1]
             return analysis
-        except asyncio.CancelledError:
+        except BaseException:
+            # The client went away, or a later stage refused: nobody needs what the earlier ones still work on.
             for response in sent:
                 response.cancel()
             raise
 
     async def ready(self) -> bool:
-        """Whether every stage has a replica that answers now."""
+        """Whether a request sent now would be answered: one just was, or every stage answers.
+
+        The stages are asked through the queues of the customers' requests, so however many want to know, they are asked
+        once a second at most.
+        """
+        now = time.monotonic()
+        if now - self._answered < _PROVEN_S:
+            return True
+        if self._asked is None or now - self._asked[0] > _ASKED_S:
+            if self._asked is not None and not self._asked[1].done():
+                self._asked[1].cancel()
+            self._asked = (now, asyncio.create_task(self._ask()))
+        # Whoever stops waiting must not end it for the others.
+        return await asyncio.shield(self._asked[1])
+
+    async def _ask(self) -> bool:
         stages = (self._mel_extractor, self._encoder, self._heads)
         answers = await asyncio.gather(*(self._ping(stage) for stage in stages), return_exceptions=True)
         return all(answer is True for answer in answers)
@@ -99,11 +137,12 @@ class GraphPipeline:
 def translate(error: Exception) -> TuneLabError | None:
     """What a failed call means to the service; ``None``: a replica died and the call may be sent again.
 
-    Errors that crossed replicas come wrapped, each hop once: what counts is the innermost cause.
+    Errors that crossed replicas come wrapped, each hop once, and a stage whose input was lost says so in an error of
+    Serve's own, with the loss as its cause: what counts is the innermost one.
     """
     cause: BaseException = error
-    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException) and cause.cause is not cause:
-        cause = cause.cause
+    while (inner := _inner(cause)) is not None:
+        cause = inner
     if isinstance(cause, EngineError):
         return PipelineUnavailable("the encoder failed; try again")
     if isinstance(cause, TuneLabError):
@@ -113,4 +152,14 @@ def translate(error: Exception) -> TuneLabError | None:
     if isinstance(cause, _LOST):
         return None
     logger.error("a stage failed unexpectedly: %s", type(cause).__name__, exc_info=error)
-    return PipelineError("the pipeline failed")
+    return PipelineFailed("the pipeline failed")
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    if isinstance(error, RayTaskError):
+        cause: object = error.cause
+        return cause if isinstance(cause, BaseException) and cause is not error else None
+    if isinstance(error, RayServeException) and not isinstance(error, (BackPressureError, *_LOST)):
+        cause = error.__cause__
+        return cause if isinstance(cause, BaseException) else None
+    return None

@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,10 @@ class Analyzer:
         threads: CPU threads, at least 1; ``None`` takes every core this process may use.
         precision: ``auto``, ``f32`` or ``bf16``.
         limits: what the decoder refuses.
+
+    Raises:
+        BundleInvalid: the weights or heads do not fit the bundle's configuration.
+        EngineError: the engine cannot start here.
     """
 
     def __init__(
@@ -66,29 +70,60 @@ class Analyzer:
         self.score = load_heads(bundle)
 
     def embed_mel(self, mel: FloatArray) -> FloatArray:
-        """Standardised log-mel window, float32 ``(frames, mel_bins)`` -> embedding, float32 ``(768,)``."""
+        """Standardised log-mel window -> embedding.
+
+        Args:
+            mel: float32, shape ``(max_length, num_mel_bins)`` of the bundle.
+
+        Returns:
+            float32, shape ``(768,)``.
+
+        Raises:
+            EngineError: the engine failed; a wrong shape is one reason.
+        """
         embedding: FloatArray = self.encode(mel[np.newaxis])[0]
         return embedding
 
     def embed_samples(self, samples: FloatArray) -> FloatArray:
-        """Mono float32 ``(n,)`` at the bundle's sampling rate -> embedding of its middle window, float32 ``(768,)``."""
+        """Audio -> embedding of its middle window.
+
+        Args:
+            samples: mono float32, shape ``(n,)``, n >= 1, at the bundle's sampling rate. Less than a window is
+                repeated.
+
+        Returns:
+            float32, shape ``(768,)``.
+
+        Raises:
+            EmptyAudio: there are no samples.
+            ValueError: ``samples`` is not one-dimensional.
+            EngineError: the engine failed.
+        """
         return self.embed_mel(self.extract.from_samples(samples))
 
     def embed(self, source: Source) -> FloatArray:
-        """File (path or bytes) -> embedding, float32 ``(768,)``.
+        """File (path or bytes) -> embedding of its middle window.
+
+        Returns:
+            float32, shape ``(768,)``.
 
         Raises:
-            AudioError: the file is at fault.
+            AudioError: the file is at fault; the subclass says how.
             OSError: the path cannot be read.
+            EngineError: the engine failed.
         """
         return self.embed_mel(self.extract(source).mel)
 
     def analyze(self, source: Source) -> Analysis:
         """File (path or bytes) -> scores and embedding.
 
+        Returns:
+            Scores in 0..1 by head, the embedding (float32, shape ``(768,)``), the track's length in seconds.
+
         Raises:
-            AudioError: the file is at fault.
+            AudioError: the file is at fault; the subclass says how.
             OSError: the path cannot be read.
+            EngineError: the engine failed.
         """
         features = self.extract(source)
         return self._assemble(features, self.embed_mel(features.mel))
@@ -100,7 +135,11 @@ class Analyzer:
         bounded however long ``paths`` is.
 
         Yields:
-            One :class:`Outcome` a path, in the order of ``paths``.
+            One :class:`Outcome` a path, in the order of ``paths``. An ``AudioError`` of the file, or the ``OSError`` of
+            a path that cannot be read, is in there and is not raised.
+
+        Raises:
+            EngineError: the engine failed; no file is at fault, and the rest is not analysed.
         """
         ahead: deque[tuple[str, Future[Features]]] = deque()
         remaining = (os.fspath(path) for path in paths)
@@ -143,11 +182,11 @@ class LocalPipeline:
 
     def __init__(self, analyzer: Analyzer) -> None:
         self._analyzer = analyzer
-        self.model = analyzer.bundle.name
+        self.model, self.revision = analyzer.bundle.name, analyzer.bundle.revision
 
     async def analyze(self, data: bytes) -> Analysis:
         """Analyse one file on a worker thread."""
-        return await asyncio.to_thread(self._analyzer.analyze, data)
+        return replace(await asyncio.to_thread(self._analyzer.analyze, data), revision=self.revision)
 
     async def ready(self) -> bool:
         """Always: the model is loaded before this object exists."""

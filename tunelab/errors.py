@@ -16,12 +16,13 @@
     |  |- ImplausibleAudio        the header claims absurd rates, channels or lengths
     |  |- AudioTooShort           less than the minimum duration
     |  |- AudioTooLong            more than the maximum duration
-    |  |- SilentAudio             every sample is zero
+    |  |- SilentAudio             below -100 dB of full scale in every window looked at: middle, ends, between them
     |  `- DecodeTimeout           decoding took longer than allowed
     `- PipelineError              the pipeline, not the file, is the reason
        |- PipelineOverloaded      every queue is full; try again later
        |- PipelineTimeout         no answer within the time allowed
-       `- PipelineUnavailable     a stage is starting, dying or gone
+       |- PipelineUnavailable     a stage is starting, dying or gone
+       `- PipelineFailed          a stage has a fault that another try would meet again
 
 Each class has a stable ``code`` (for programs) and takes one message (for people). Messages name what was wrong with
 the input; they never hold paths of the machine or secrets. One positional argument keeps every error picklable, so it
@@ -123,3 +124,7 @@ class PipelineTimeout(PipelineError):
 
 class PipelineUnavailable(PipelineError):
     code = "unavailable"
+
+
+class PipelineFailed(PipelineError):
+    code = "pipeline_failed"

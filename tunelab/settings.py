@@ -33,6 +33,8 @@ class Settings(BaseSettings):
 
     max_upload_mb: Annotated[float, Field(gt=0, le=2000)] = 50
     """Largest accepted file in megabytes (10^6 bytes); the body is not read past it."""
+    max_uploads_mb: Annotated[float, Field(gt=0, le=1_000_000)] = 1000
+    """All files in transit through one proxy in megabytes: more are answered 503 before they are read."""
     min_duration_s: Annotated[float, Field(ge=0.1, le=30)] = 1.0
     """Shortest accepted track, in seconds."""
     max_duration_s: Annotated[float, Field(gt=1, le=24 * 3600)] = 3600.0
@@ -50,12 +52,18 @@ class Settings(BaseSettings):
     """Credits of the account that the very first start creates."""
     signup_tier: Literal["free", "pro"] = "free"
     """Tier of the account that the very first start creates."""
+    max_concurrent: Annotated[int, Field(ge=1, le=100_000)] = 32
+    """Analyses in progress in one ingress replica, uploads included; more are answered 503 before they are read."""
     max_concurrent_per_account: Annotated[int, Field(ge=1, le=1000)] = 8
     """Analyses that one account may have in progress in one ingress replica; more are answered 429."""
 
     @property
     def max_upload_bytes(self) -> int:
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_uploads_bytes(self) -> int:
+        return int(self.max_uploads_mb * 1_000_000)
 
     @field_validator("database_url")
     @classmethod
@@ -70,6 +78,8 @@ class Settings(BaseSettings):
     def _durations_ordered(self) -> Settings:
         if self.min_duration_s >= self.max_duration_s:
             raise ValueError("min_duration_s must be below max_duration_s")
+        if self.max_uploads_mb < 1.1 * self.max_upload_mb:
+            raise ValueError("max_uploads_mb must have room for a file of max_upload_mb")
         if self.decode_timeout_s >= self.request_timeout_s:
             raise ValueError("decode_timeout_s must be below request_timeout_s")
         return self

@@ -49,10 +49,12 @@ class Features:
     Attributes:
         mel: float32, shape ``(frames, mel_bins)``, standardised as the bundle says.
         duration_s: length of the whole track in seconds.
+        revision: of the bundle whose front end computed it; empty where everything runs in one process.
     """
 
     mel: FloatArray
     duration_s: float
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,12 @@ class Embedded:
     Attributes:
         embedding: float32, shape ``(768,)``.
         duration_s: length of the whole track in seconds.
+        revision: of the bundle that it was computed with, from the front end on.
     """
 
     embedding: FloatArray
     duration_s: float
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,14 @@ class Analysis:
         embedding: float32, shape ``(768,)``.
         duration_s: length of the whole track in seconds.
         model: name of the bundle.
+        revision: which files the bundle had; empty where nothing is stored.
     """
 
     scores: Mapping[str, float]
     embedding: FloatArray
     duration_s: float
     model: str
+    revision: str = ""
 
     def percent(self) -> dict[str, int]:
         """The scores as integers from 0 to 100, in the order of :data:`HEADS`."""
@@ -104,6 +110,8 @@ class Pipeline(Protocol):
 
     model: str
     """Name of the bundle that answers."""
+    revision: str
+    """Which files that bundle has: a name may be given to better weights later. What is stored is told apart by it."""
 
     async def analyze(self, data: bytes) -> Analysis:
         """Analyse one file.

@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from tests.support import make_bundle
+from tunelab.encoder import find_bundle
 from tunelab.service.accounts import create_account
 from tunelab.service.database import sync_session
 from tunelab.settings import Settings, load_settings
@@ -38,6 +39,7 @@ class Graph:
     url: str
     settings: Settings
     log: Path
+    revision: str
 
     def new_key(self, name: str, *, credits: int = 1000, tier: str = "free") -> str:
         with sync_session(self.settings) as session:
@@ -72,6 +74,8 @@ def start(folder: Path, temporary: Path, bundle: Path) -> Graph:
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
     application["args"]["bundle"] = str(bundle)
+    # The small bundle is done with a window before a busy machine has sent the next: it waits longer than as shipped.
+    application["args"]["batch_wait_timeout_s"] = 0.05
     for deployment in application["deployments"]:
         if deployment["name"] in ("MelExtractor", "Encoder"):
             deployment["max_queued_requests"] = 6  # so that a few dozen requests are too many
@@ -85,6 +89,7 @@ def start(folder: Path, temporary: Path, bundle: Path) -> Graph:
         "RAY_TMPDIR": str(temporary),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.front:middlewares",
         "PYTHONPATH": str(ROOT),
     }
     log = folder / "serve.log"
@@ -100,7 +105,7 @@ def start(folder: Path, temporary: Path, bundle: Path) -> Graph:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     settings = load_settings(data_dir=data_dir, database_url=None)
-    graph = Graph(process, f"http://127.0.0.1:{port}", settings, log)
+    graph = Graph(process, f"http://127.0.0.1:{port}", settings, log, find_bundle(bundle).revision)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(httpx.HTTPError):

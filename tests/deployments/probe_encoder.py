@@ -1,4 +1,7 @@
-"""Run beside the graph, in a process of its own: a client of the Encoder's handle. Takes Ray's address, prints JSON."""
+"""Run beside the graph, in a process of its own: a client of the Encoder's handle.
+
+Takes Ray's address and the bundle's revision, prints JSON.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,11 @@ async def main() -> None:
     before = await handle.stats.remote()
     rng = np.random.default_rng(0)
     mels = [rng.normal(size=(1876, 128)).astype(np.float32) for _ in range(5)]
-    alone = [(await handle.remote(Features(mel, 1.0))).embedding for mel in mels[:2]]
+    revision = sys.argv[2]
+    alone = [(await handle.remote(Features(mel, 1.0, revision))).embedding for mel in mels[:2]]
     single = await handle.stats.remote()
-    calls = [handle.remote(Features(mel, float(number))) for number, mel in enumerate(mels)]
-    bad = handle.remote(Features(np.zeros((3, 3), np.float32), 9.0))
+    calls = [handle.remote(Features(mel, float(number), revision)) for number, mel in enumerate(mels)]
+    bad = handle.remote(Features(np.zeros((3, 3), np.float32), 9.0, revision))
     results = await asyncio.gather(*calls, bad, return_exceptions=True)
     after = await handle.stats.remote()
     answer = {

@@ -13,6 +13,7 @@ from deployments.app import AppArgs, build
 from tests.deployments.conftest import ROOT
 from tests.support import make_bundle
 from tunelab.errors import BundleNotFound, SettingsError
+from tunelab.settings import load_settings
 
 CONFIGS = [ROOT / "serve_config.yaml", *sorted((ROOT / "deployments" / "configs").glob("serve_*.yaml"))]
 STAGES = {"Ingress", "MelExtractor", "Encoder", "Heads"}
@@ -25,6 +26,7 @@ def test_configuration_fits_ray_and_the_builder(path: Path) -> None:
     (application,) = written["applications"]
     assert application["import_path"] == "deployments.app:build"
     args = AppArgs.model_validate(application["args"])
+    settings = load_settings()
     stages = {deployment["name"]: deployment for deployment in application["deployments"]}
     assert set(stages) == STAGES
     for name, stage in stages.items():
@@ -32,7 +34,13 @@ def test_configuration_fits_ray_and_the_builder(path: Path) -> None:
         assert stage["max_queued_requests"] > 0, name
         assert stage["max_ongoing_requests"] >= stage["autoscaling_config"]["target_ongoing_requests"], name
         assert stage["autoscaling_config"]["min_replicas"] >= 1, name
-        assert stage["graceful_shutdown_timeout_s"] > 30, name
+        assert stage["graceful_shutdown_timeout_s"] > settings.request_timeout_s, name
+    # A request that is still being sent is not cut off when its replica is taken away.
+    longest = settings.upload_timeout_s + settings.request_timeout_s
+    assert stages["Ingress"]["graceful_shutdown_timeout_s"] > longest
+    assert written["http_options"]["request_timeout_s"] > longest
+    assert stages["Ingress"]["max_ongoing_requests"] > settings.max_concurrent
+    assert stages["MelExtractor"]["max_ongoing_requests"] == args.decoder_threads
     assert stages["Encoder"]["max_ongoing_requests"] >= 2 * args.max_batch_size
 
 

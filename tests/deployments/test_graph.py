@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -145,7 +147,7 @@ def test_windows_are_batched_and_a_bad_one_fails_alone(graph: Graph) -> None:
     # By its address: `auto` may find another Ray on this machine.
     address = next(word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--gcs-address="))
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "deployments" / "probe_encoder.py"), address],
+        [sys.executable, str(ROOT / "tests" / "deployments" / "probe_encoder.py"), address, graph.revision],
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -189,6 +191,55 @@ def test_killed_encoder_comes_back_and_nobody_pays_for_it(graph: Graph) -> None:
     assert statuses[-4:] == [200] * 4
     answered = statuses.count(200)
     assert books(graph, "killer") == (10_000 - PRICE * answered, 10_000 - PRICE * answered, answered)
+
+
+def test_killed_decoder_is_not_noticed_by_customers(graph: Graph) -> None:
+    """Its files are sent again, and the chain of stages does not hide that it was the decoder that died."""
+    key = graph.new_key("decoding", credits=10_000)
+    answers = []
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(analyze, graph, key, song(800 + number, 3.0)) for number in range(8)]
+        time.sleep(0.02)
+        for replica in graph.replicas("MelExtractor"):
+            replica.kill()
+        answers = [future.result() for future in running]
+    codes = {answer.json().get("code") for answer in answers if answer.status_code != 200}
+    assert codes <= {"overloaded", "unavailable"}
+    answered = sum(answer.status_code == 200 for answer in answers)
+    assert answered
+    assert books(graph, "decoding") == (10_000 - PRICE * answered, 10_000 - PRICE * answered, answered)
+
+
+def test_too_large_a_body_is_told_and_not_taken_in(graph: Graph) -> None:
+    key = graph.new_key("large")
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "audio/wav"}
+    answer = httpx.post(f"{graph.url}/v1/analyze", headers=headers, content=bytes(57_000_000), timeout=30)
+    assert (answer.status_code, answer.json()["code"]) == (413, "audio_too_large")
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(900):
+            sent.append(1)
+            yield bytes(1 << 16)
+
+    sent: list[int] = []
+    # The answer comes while the client still sends: not every client looks for it then.
+    with suppress(httpx.HTTPError):
+        answer = httpx.post(f"{graph.url}/v1/analyze", headers=headers, content=chunks(), timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (413, "audio_too_large")
+    assert httpx.get(f"{graph.url}/healthz", timeout=30).status_code == 200
+    assert books(graph, "large") == (1000, 1000, 0)
+
+
+def test_clients_do_not_steer_ray(graph: Graph) -> None:
+    key = graph.new_key("steering")
+    headers = {
+        "Authorization": f"Bearer {key}",
+        "Content-Type": "audio/wav",
+        "X-Request-Timeout-Seconds": "0.001",
+        "serve_multiplexed_model_id": "x",
+    }
+    answer = httpx.post(f"{graph.url}/v1/analyze", headers=headers, content=song(900), timeout=60)
+    assert answer.status_code == 200
 
 
 def test_log_lines_carry_the_trace_id_and_no_key(graph: Graph) -> None:

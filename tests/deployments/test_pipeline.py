@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments import pipeline as module
 from deployments.pipeline import GraphPipeline, translate
 from tunelab.errors import (
     CorruptAudio,
     EngineError,
-    PipelineError,
+    PipelineFailed,
     PipelineOverloaded,
     PipelineUnavailable,
     TuneLabError,
@@ -58,12 +59,19 @@ class Handle:
 
 def graph(*outcomes: Any) -> tuple[GraphPipeline, Handle, Handle]:
     first, last = Handle(None), Handle(*outcomes)
-    return GraphPipeline("fake", first, Handle(None), last), first, last  # type: ignore[arg-type]
+    return GraphPipeline("fake", "", first, Handle(None), last), first, last  # type: ignore[arg-type]
 
 
 def wrapped(error: Exception) -> Exception:
     """As Ray raises an error of a replica at the caller: a class that is both RayTaskError and the cause's."""
     return RayTaskError("f", "traceback", error).as_instanceof_cause()  # type: ignore[no-any-return]
+
+
+def upstream(error: Exception) -> Exception:
+    """As Serve raises it when the replica died that an input was to come from."""
+    wrapping = RayServeException("an upstream actor died")
+    wrapping.__cause__ = error
+    return wrapping
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +92,9 @@ def died() -> Exception:
         (BackPressureError(1, 1), PipelineOverloaded),
         (wrapped(BackPressureError(1, 1)), PipelineOverloaded),
         (wrapped(EngineError("secret detail")), PipelineUnavailable),
-        (wrapped(ValueError("a bug")), PipelineError),
+        (wrapped(ValueError("a bug")), PipelineFailed),
+        (upstream(CorruptAudio("broken")), CorruptAudio),
+        (RayServeException("something of its own"), PipelineFailed),
     ],
 )
 def test_what_failures_mean(error: Exception, expected: type[TuneLabError]) -> None:
@@ -98,10 +108,12 @@ def test_what_failures_mean(error: Exception, expected: type[TuneLabError]) -> N
 def test_a_lost_replica_is_no_verdict_on_the_file() -> None:
     assert translate(died()) is None
     assert translate(wrapped(died())) is None
+    assert translate(upstream(died())) is None
+    assert translate(wrapped(upstream(died()))) is None
 
 
 def test_a_request_whose_replica_died_is_sent_again() -> None:
-    pipeline, first, last = graph(died(), wrapped(died()), ANSWER)
+    pipeline, first, last = graph(upstream(died()), wrapped(died()), ANSWER)
     assert asyncio.run(pipeline.analyze(b"song")) is ANSWER
     assert len(first.sent) == len(last.sent) == 3
 
@@ -139,8 +151,42 @@ def test_a_client_that_goes_away_cancels_every_stage() -> None:
 def test_ready_means_every_stage_answers() -> None:
     def ready(*pings: Any) -> bool:
         handles = [Handle(ping) for ping in pings]
-        return asyncio.run(GraphPipeline("fake", *handles).ready())  # type: ignore[arg-type]
+        return asyncio.run(GraphPipeline("fake", "", *handles).ready())  # type: ignore[arg-type]
 
     assert ready(True, True, True)
     assert not ready(True, died(), True)
     assert not ready(True, BackPressureError(1, 1), True)
+
+
+def test_a_refusal_of_a_later_stage_cancels_the_earlier_ones() -> None:
+    pipeline, first, _ = graph(BackPressureError(1, 1))
+    with pytest.raises(PipelineOverloaded):
+        asyncio.run(pipeline.analyze(b"song"))
+    assert first.sent[0].cancelled
+
+
+def test_an_answer_of_another_revision_is_refused() -> None:
+    pipeline, _, _ = graph(replace(ANSWER, revision="newer"))
+    with pytest.raises(PipelineUnavailable):
+        asyncio.run(pipeline.analyze(b"song"))
+
+
+def test_however_many_ask_the_stages_are_asked_once() -> None:
+    async def scenario() -> None:
+        handles = [Handle(True) for _ in range(3)]
+        pipeline = GraphPipeline("fake", "", *handles)  # type: ignore[arg-type]
+        assert await asyncio.gather(*(pipeline.ready() for _ in range(50))) == [True] * 50
+        assert [len(handle.sent) for handle in handles] == [1, 1, 1]
+
+    asyncio.run(scenario())
+
+
+def test_after_an_answer_nobody_asks() -> None:
+    async def scenario() -> None:
+        first, last = Handle(None), Handle(ANSWER)
+        pipeline = GraphPipeline("fake", "", first, Handle(None), last)  # type: ignore[arg-type]
+        await pipeline.analyze(b"song")
+        last.outcomes = [BackPressureError(1, 1)]
+        assert await pipeline.ready()
+
+    asyncio.run(scenario())

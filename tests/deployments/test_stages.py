@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from deployments.encoder import EncoderBatch
 from deployments.heads import HeadsStage
 from deployments.mel_extractor import MelExtractorStage, decode_limits
 from tests.support import make_bundle
-from tunelab.errors import EngineError
+from tunelab.encoder import find_bundle
+from tunelab.errors import EngineError, PipelineUnavailable
 from tunelab.settings import load_settings
 from tunelab.types import HEADS, Embedded, Features, FloatArray
 
@@ -32,7 +34,7 @@ def window(seed: int) -> FloatArray:
 
 
 def test_a_batch_keeps_its_order_and_durations(encoder: EncoderBatch) -> None:
-    batch = [Features(window(seed), float(seed)) for seed in range(3)]
+    batch = [Features(window(seed), float(seed), encoder.revision) for seed in range(3)]
     together = encoder(batch)
     assert [embedded.duration_s for embedded in together] == [0.0, 1.0, 2.0]
     for features, embedded in zip(batch, together, strict=True):
@@ -49,12 +51,12 @@ def test_a_batch_keeps_its_order_and_durations(encoder: EncoderBatch) -> None:
 )
 def test_what_would_fail_a_whole_batch_is_refused_before(encoder: EncoderBatch, mel: FloatArray) -> None:
     with pytest.raises(EngineError):
-        encoder.check(Features(mel, 1.0))
+        encoder.check(Features(mel, 1.0, encoder.revision))
 
 
 def test_heads_answer_with_the_bundles_name(bundle: Path) -> None:
     embedding = np.linspace(-1, 1, 768, dtype=np.float32)
-    analysis = asyncio.run(HeadsStage(str(bundle))(Embedded(embedding, 12.5)))
+    analysis = asyncio.run(HeadsStage(str(bundle))(Embedded(embedding, 12.5, find_bundle(bundle).revision)))
     assert analysis.model == "small-v1"
     assert analysis.duration_s == 12.5
     assert tuple(analysis.scores) == HEADS
@@ -68,4 +70,37 @@ def test_decoder_takes_the_operators_limits(bundle: Path, monkeypatch: pytest.Mo
     assert stage._extract.limits == decode_limits(load_settings())
     assert stage._extract.limits.max_bytes == 1_500_000
     assert stage._extract.limits.max_duration_s == 60
-    stage.check_health()
+    asyncio.run(stage.check_health())
+
+
+def test_replicas_of_two_bundles_do_not_work_together(bundle: Path, encoder: EncoderBatch) -> None:
+    with pytest.raises(PipelineUnavailable):
+        encoder.check(Features(window(0), 1.0, "another"))
+    with pytest.raises(PipelineUnavailable):
+        asyncio.run(HeadsStage(str(bundle))(Embedded(np.zeros(768, np.float32), 1.0, "another")))
+
+
+def test_cancelled_files_hold_no_more_than_the_stages_own_threads(bundle: Path) -> None:
+    async def scenario() -> None:
+        stage = MelExtractorStage(str(bundle), threads=1)
+        begun, release = [], threading.Event()
+
+        def slow(data: bytes) -> Features:
+            begun.append(data)
+            release.wait(10)
+            return Features(window(0), 1.0)
+
+        stage._extract = slow  # type: ignore[assignment]
+        tasks = [asyncio.create_task(stage(bytes([number]))) for number in range(5)]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        last = asyncio.create_task(stage(b"last"))
+        await asyncio.sleep(0.05)
+        assert begun == [b"\0"]
+        release.set()
+        assert (await last).revision == find_bundle(bundle).revision
+        assert begun == [b"\0", b"last"]
+
+    asyncio.run(scenario())

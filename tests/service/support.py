@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class FakePipeline:
     """Scores and an embedding from the hash of the bytes; does what it is told to do instead."""
 
     def __init__(self) -> None:
-        self.model = "fake-v1"
+        self.model, self.revision = "fake-v1", "1"
         self.calls = 0
         self.is_ready = True
         self.behaviour: Callable[[bytes], Awaitable[None]] | None = None
@@ -35,7 +35,7 @@ class FakePipeline:
         self.calls += 1
         if self.behaviour is not None:
             await self.behaviour(data)
-        return fake_analysis(data, self.model)
+        return replace(fake_analysis(data, self.model), revision=self.revision)
 
     async def ready(self) -> bool:
         return self.is_ready
@@ -53,6 +53,7 @@ def settings_for(database: URL, tmp_path: Path, **overrides: Any) -> Settings:
         "database_url": database.render_as_string(hide_password=False),
         "data_dir": tmp_path / "data",
         "max_upload_mb": 0.2,
+        "max_concurrent": 1000,
         "max_concurrent_per_account": 100,
         **overrides,
     }

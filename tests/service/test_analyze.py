@@ -74,6 +74,19 @@ def test_new_model_is_a_new_result_and_the_current_one_is_preferred(run_api: Any
     run_api(scenario)
 
 
+def test_better_weights_under_the_same_name_are_a_new_result(run_api: Any) -> None:
+    async def scenario(api: Api) -> None:
+        await api.analyze(SONG)
+        api.pipeline.revision = "2"
+        stored = await api.client.get(f"/v1/analyze/{SONG_ID}", headers=api.auth())
+        assert stored.status_code == 200
+        assert (await api.analyze(SONG)).json()["_meta"]["credits_used"] == 5
+        assert (await api.analyze(SONG)).json()["_meta"]["credits_used"] == 0
+        assert api.pipeline.calls == 2
+
+    run_api(scenario)
+
+
 def test_multipart_is_the_same_file(run_api: Any) -> None:
     async def scenario(api: Api) -> None:
         answer = await api.client.post(

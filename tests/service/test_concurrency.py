@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -214,6 +215,38 @@ def test_too_many_at_once_are_429_for_that_account_only(run_api: Any) -> None:
     run_api(scenario, max_concurrent_per_account=2)
 
 
+def test_places_of_the_service_are_refused_before_the_body_is_read(run_api: Any) -> None:
+    async def scenario(api: Api) -> None:
+        release = asyncio.Event()
+
+        async def wait(data: bytes) -> None:
+            await release.wait()
+
+        async def unread() -> AsyncIterator[bytes]:
+            pulled.append(True)
+            yield b"song"
+
+        pulled: list[bool] = []
+        api.pipeline.behaviour = wait
+        running = [asyncio.create_task(api.analyze(b"song %d" % number)) for number in range(3)]
+        await asyncio.sleep(0.3)
+        headers = {"Content-Type": "audio/mpeg", **api.auth("pro")}
+        refused = await api.client.post("/v1/analyze", content=unread(), headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "2"
+        assert not pulled
+        # What costs nothing is answered all the same.
+        assert (await api.client.get("/v1/account", headers=api.auth("pro"))).status_code == 200
+        release.set()
+        assert {answer.status_code for answer in await asyncio.gather(*running)} == {200}
+
+    run_api(scenario, max_concurrent=3)
+
+
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
 def test_single_flight_alone() -> None:
     async def main() -> None:
         flights: SingleFlight[int] = SingleFlight()
@@ -222,13 +255,13 @@ def test_single_flight_alone() -> None:
             await asyncio.sleep(0.01)
             return 7
 
-        results = await asyncio.gather(*(flights.run("key", work, 1) for _ in range(3)))
+        results = await asyncio.gather(*(flights.run("key", work, soon(1)) for _ in range(3)))
         assert results == [(7, True), (7, False), (7, False)]
-        assert await flights.run("key", work, 1) == (7, True)
-        leader = asyncio.create_task(flights.run("key", lambda: asyncio.sleep(1, 1), 1))
+        assert await flights.run("key", work, soon(1)) == (7, True)
+        leader = asyncio.create_task(flights.run("key", lambda: asyncio.sleep(1, 1), soon(1)))
         await asyncio.sleep(0)
         with pytest.raises(TimeoutError):
-            await flights.run("key", work, 0.01)
+            await flights.run("key", work, soon(0.01))
         leader.cancel()
 
     asyncio.run(main())

@@ -72,7 +72,7 @@ def test_table(error: type[errors.TuneLabError], status: int) -> None:
 
 def test_every_audio_and_pipeline_error_has_a_status() -> None:
     for kind in subclasses(errors.AudioError) + subclasses(errors.PipelineError):
-        assert status_of(kind) != 500, kind
+        assert (status_of(kind) == 500) == (kind is errors.PipelineFailed), kind
 
 
 def test_failures_cost_nothing_and_store_nothing(run_api: Any, session: Session) -> None:

@@ -31,13 +31,13 @@ class ShippedHeads(FakePipeline):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = CARD["name"]
+        self.model, self.revision = CARD["name"], "1"
         self.behaviour = self._refuse
 
     async def analyze(self, data: bytes) -> Analysis:
         analysis = await super().analyze(data)
         scores = {head: value for head, value in analysis.scores.items() if CARD["heads"][head]["shipped"]}
-        return Analysis(scores, analysis.embedding, analysis.duration_s, analysis.model)
+        return Analysis(scores, analysis.embedding, analysis.duration_s, analysis.model, analysis.revision)
 
     async def _refuse(self, data: bytes) -> None:
         if data == BROKEN:

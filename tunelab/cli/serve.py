@@ -47,8 +47,11 @@ def serve(
         path, address = _configured(config, host, port, Path(scratch))
         _check_free(address)
         log = settings.data_dir / "serve.log"
+        # What a container is stopped with, and what a terminal sends that is closed. Before the start: whatever ends
+        # this process must end the other one, too.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
         process = _start(path, None if verbose else log)
-        signal.signal(signal.SIGTERM, _interrupt)  # what a container is stopped with
         try:
             if not _wait_until_ready(process, address):
                 _explain(None if verbose else log)
@@ -58,6 +61,9 @@ def serve(
         except KeyboardInterrupt:
             typer.echo("stopping ...", err=True)
         finally:
+            # Impatience must not leave half of the service behind.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             _stop(process)
 
 
@@ -77,7 +83,7 @@ def _configured(config: Path, host: str | None, port: int | None, scratch: Path)
         raise SettingsError(f"{config.name} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{config.name} is no Ray Serve configuration")
-    options = content.setdefault("http_options", {})
+    options = content["http_options"] = content.get("http_options") or {}
     address = (host or options.get("host", "127.0.0.1"), port or options.get("port", 8000))
     if address != (options.get("host"), options.get("port")):
         options["host"], options["port"] = address
@@ -87,7 +93,7 @@ def _configured(config: Path, host: str | None, port: int | None, scratch: Path)
 
 
 def _check_free(address: tuple[str, int]) -> None:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
@@ -99,7 +105,11 @@ def _start(config: Path, log: Path | None) -> subprocess.Popen[bytes]:
     program = shutil.which("serve", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
         raise SettingsError("Ray Serve is not installed: its command 'serve' is missing")
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
+    environment = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.front:middlewares",
+        **os.environ,
+    }
     command = [program, "run", "--address", "local", str(config)]
     typer.echo("starting ..." if log is None else f"starting ... (Ray's output: {log})", err=True)
     output = None if log is None else log.open("wb")

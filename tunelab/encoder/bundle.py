@@ -144,21 +144,27 @@ class Bundle:
                         digest.update(chunk)
         return digest.hexdigest()
 
+    @property
+    def revision(self) -> str:
+        """The first 12 digits of the fingerprint: tells the bundle from earlier and later ones of its name."""
+        return self.fingerprint[:12]
+
 
 def find_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bundle:
     """Open a bundle by name, or by the path of its folder.
 
-    Names are looked up in ``$TUNELAB_MODELS_DIR``, beside the package (the repository's ``models/``), and in
-    ``~/.local/share/tunelab/models``.
+    A name without ``/`` is a path only if that folder holds a bundle. Names are looked up in ``$TUNELAB_MODELS_DIR``,
+    beside the package (the repository's ``models/``), and in ``~/.local/share/tunelab/models``.
 
     Raises:
-        BundleNotFound: nowhere; the message lists the names that exist.
+        BundleNotFound: nowhere; the message lists the names that exist. Or ``$TUNELAB_MODELS_DIR`` is no folder.
         BundleInvalid: found, but not usable.
     """
     path = Path(name)
-    if path.is_dir():
+    is_name = path.name == os.fspath(name) != ".."
+    if (path / CONFIG).is_file() or (path.is_dir() and not is_name):
         return Bundle.open(path.resolve())
-    if path.name == os.fspath(name):
+    if is_name:
         for folder in _model_folders():
             if (folder / path / CONFIG).is_file():
                 return Bundle.open(folder / path)
@@ -167,7 +173,11 @@ def find_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bundle:
 
 
 def list_bundles() -> list[Path]:
-    """Folders of all bundles that :func:`find_bundle` can find by name, without opening them."""
+    """Folders of all bundles that :func:`find_bundle` can find by name, without opening them.
+
+    Raises:
+        BundleNotFound: ``$TUNELAB_MODELS_DIR`` is no folder.
+    """
     found: dict[str, Path] = {}
     for folder in _model_folders():
         for config in sorted(folder.glob(f"*/{CONFIG}")):
@@ -177,7 +187,10 @@ def list_bundles() -> list[Path]:
 
 def _model_folders() -> Iterator[Path]:
     if configured := os.environ.get("TUNELAB_MODELS_DIR"):
-        yield Path(configured).expanduser().resolve()
+        folder = Path(configured).expanduser().resolve()
+        if not folder.is_dir():
+            raise BundleNotFound("there is no folder where TUNELAB_MODELS_DIR says")
+        yield folder
     yield Path(__file__).resolve().parents[2] / "models"
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     yield Path(data_home) / "tunelab" / "models"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from tunelab.errors import PipelineTimeout
+from tunelab.errors import PipelineOverloaded, PipelineTimeout
 from tunelab.service.errors import TooManyRequests
 from tunelab.service.flights import SingleFlight
 from tunelab.service.store import Result, Store, out_of_credits
@@ -17,8 +17,8 @@ from tunelab.service.tracing import current_trace_id, logger
 from tunelab.settings import Settings
 from tunelab.types import Pipeline, content_id
 
-_Key = tuple[uuid.UUID, str, str]
-"""Account, content id, model: what is computed and charged once."""
+_Key = tuple[uuid.UUID, str, str, str]
+"""Account, content id, model, revision: what is computed and charged once."""
 
 
 class Analyses:
@@ -38,8 +38,11 @@ class Analyses:
 
         Raises:
             TooManyRequests: all are taken.
+            PipelineOverloaded: other accounts have taken as many as the pipeline should be given.
         """
         limit = self._settings.max_concurrent_per_account
+        if self._running.total() >= self._settings.max_concurrent:
+            raise PipelineOverloaded("every place is taken; try again in a moment")
         if self._running[account] >= limit:
             raise TooManyRequests(f"at most {limit} analyses of one account may be in progress")
         self._running[account] += 1
@@ -64,28 +67,30 @@ class Analyses:
         """
         # Hashing 50 MB takes about 30 ms, during which the event loop should serve others.
         name = content_id(data) if len(data) < 1 << 20 else await asyncio.to_thread(content_id, data)
-        key = (account, name, self._pipeline.model)
+        key = (account, name, self._pipeline.model, self._pipeline.revision)
         limit = self._settings.request_timeout_s
+        # One deadline from here on, however often somebody else who worked on it goes away.
+        deadline = asyncio.get_running_loop().time() + limit
 
         async def work() -> Result:
             try:
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout_at(deadline):
                     return await self._compute(key, data)
             except TimeoutError:
                 raise PipelineTimeout(f"no result within {limit:g} s; try again") from None
 
         try:
-            result, mine = await self._flights.run(key, work, patience_s=limit)
+            result, mine = await self._flights.run(key, work, deadline)
         except TimeoutError:
             raise PipelineTimeout(f"no result within {limit:g} s; try again") from None
         return result if mine else replace(result, charged=0)
 
     async def _compute(self, key: _Key, data: bytes) -> Result:
-        account, name, model = key
+        account, name, model, revision = key
         if (saving := self._saving.get(key)) is not None:
             await asyncio.wait([saving])  # somebody computed it and went away
         price = self._settings.analyze_credits
-        found = await self._store.lookup(account, name, model)
+        found = await self._store.lookup(account, name, model, revision)
         if found.result is not None:
             return found.result
         if found.balance < price:

@@ -19,7 +19,7 @@ CONTENT_TYPES = ("audio/*", "video/mp4", "video/webm", "application/ogg", "appli
 """What a request may say its body is. What it really is decides the decoder."""
 
 # Boundaries, part headers and a few small fields around the file.
-_ENVELOPE_BYTES = 64 * 1024
+ENVELOPE_BYTES = 64 * 1024
 
 
 class _InMemoryParser(MultiPartParser):
@@ -47,7 +47,7 @@ async def read_upload(request: Request, settings: Settings) -> bytes:
     media_type = _media_type(request.headers)
     multipart = media_type == MULTIPART
     limit = settings.max_upload_bytes
-    allowed = limit + _ENVELOPE_BYTES if multipart else limit
+    allowed = limit + ENVELOPE_BYTES if multipart else limit
     stream = _bounded(request, allowed, limit)
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
@@ -89,7 +89,7 @@ async def _bounded(request: Request, allowed: int, limit: int) -> AsyncGenerator
 
 
 async def _read_file_part(headers: Headers, stream: AsyncGenerator[bytes, None]) -> bytes:
-    parser = _InMemoryParser(headers, stream, max_files=1, max_fields=1000, max_part_size=_ENVELOPE_BYTES)
+    parser = _InMemoryParser(headers, stream, max_files=1, max_fields=1000, max_part_size=ENVELOPE_BYTES)
     try:
         part = (await parser.parse()).get(FILE_FIELD)
         if not isinstance(part, UploadFile):

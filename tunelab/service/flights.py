@@ -28,15 +28,16 @@ class SingleFlight(Generic[T]):
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight[T]] = {}
 
-    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], patience_s: float) -> tuple[T, bool]:
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], deadline: float) -> tuple[T, bool]:
         """The result of ``work``, and whether this call did the work. Errors reach everyone who waits.
 
         Raises:
-            TimeoutError: somebody else works on it for longer than ``patience_s`` seconds. How long one's own work may
-                take is for ``work`` to say: ended from outside it would look like a cancellation, and be repeated.
+            TimeoutError: somebody else still works on it at ``deadline``, a time of the event loop's clock. How long
+                one's own work may take is for ``work`` to say: ended from outside it would look like a cancellation,
+                and be repeated.
         """
         while (flight := self._flights.get(key)) is not None:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout_at(deadline):
                 await flight.settled.wait()
             if flight.error is not None:
                 raise flight.error

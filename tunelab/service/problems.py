@@ -34,6 +34,8 @@ STATUS: Mapping[type[TuneLabError], int] = {
     service.MalformedUpload: 422,
     service.TooManyRequests: 429,
     errors.PipelineError: 503,
+    # Asking again would not help: no Retry-After.
+    errors.PipelineFailed: 500,
     service.NotReady: 503,
     service.DatabaseUnavailable: 503,
 }

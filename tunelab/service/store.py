@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tunelab.service.database import Database
-from tunelab.service.errors import InsufficientCredits
+from tunelab.service.errors import DatabaseUnavailable, InsufficientCredits
 from tunelab.service.keys import digest
 from tunelab.service.tables import Account, ApiKey, LedgerEntry, Track
 from tunelab.types import EMBEDDING_SIZE, HEADS, Analysis, FloatArray
@@ -68,27 +68,31 @@ class Store:
             .join(ApiKey, ApiKey.account_id == Account.id)
             .where(ApiKey.digest == digest(key), ApiKey.revoked_at.is_(None))
         )
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             row = (await session.execute(query)).one_or_none()
         if row is None:
             return None
         return Caller(row.id, row.name, row.tier, row.balance, row.disabled_at is not None)
 
-    async def lookup(self, account: uuid.UUID, content_id: str, model: str) -> Lookup:
-        """The result of exactly this model, and the balance."""
-        async with self._database.transaction() as session:
-            return await _lookup(session, account, content_id, model)
+    async def lookup(self, account: uuid.UUID, content_id: str, model: str, revision: str) -> Lookup:
+        """The result of exactly this revision of the model, and the balance."""
+        async with self._database.reading() as session:
+            return await _lookup(session, account, content_id, model, revision)
 
-    async def latest(self, account: uuid.UUID, content_id: str, model: str) -> tuple[Result, FloatArray] | None:
-        """The result of ``model``, or else the newest of another model, with the embedding; None if there is none."""
+    async def latest(
+        self, account: uuid.UUID, content_id: str, model: str, revision: str
+    ) -> tuple[Result, FloatArray] | None:
+        """The result of this revision of ``model``, or else the newest other one, with the embedding; None if there is
+        none.
+        """
         query = (
             select(*_COLUMNS, Track.embedding_f32, Account.balance)
             .join(Account, Account.id == Track.account_id)
             .where(Track.account_id == account, Track.content_id == content_id)
-            .order_by((Track.model == model).desc(), Track.created_at.desc())
+            .order_by(((Track.model == model) & (Track.revision == revision)).desc(), Track.created_at.desc())
             .limit(1)
         )
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             row = (await session.execute(query)).one_or_none()
         if row is None:
             return None
@@ -99,6 +103,7 @@ class Store:
 
         Raises:
             InsufficientCredits: the balance is below ``price``; nothing was stored.
+            DatabaseUnavailable: also when the result that was there is being deleted; nothing was charged.
         """
         async with self._database.transaction() as session:
             # The insert decides who pays: of two that store the same result at once, in whatever process, the second
@@ -110,9 +115,10 @@ class Store:
                 .returning(Track.id)
             )
             if inserted is None:
-                found = await _lookup(session, account, content_id, analysis.model)
-                if found.result is not None:
-                    return found.result
+                found = await _lookup(session, account, content_id, analysis.model, analysis.revision)
+                if found.result is None:
+                    raise DatabaseUnavailable("the result was deleted at this moment; try again")
+                return found.result
             balance = await session.scalar(
                 update(Account)
                 .where(Account.id == account, Account.balance >= price)
@@ -152,8 +158,13 @@ def _result(row: Mapping[str, object], balance: int) -> Result:
     return Result(str(row["content_id"]), str(row["model"]), scores, duration_s, charged=0, balance=balance)
 
 
-async def _lookup(session: AsyncSession, account: uuid.UUID, content_id: str, model: str) -> Lookup:
-    same = (Track.account_id == Account.id) & (Track.content_id == content_id) & (Track.model == model)
+async def _lookup(session: AsyncSession, account: uuid.UUID, content_id: str, model: str, revision: str) -> Lookup:
+    same = (
+        (Track.account_id == Account.id)
+        & (Track.content_id == content_id)
+        & (Track.model == model)
+        & (Track.revision == revision)
+    )
     query = select(Account.balance, *_COLUMNS).outerjoin(Track, same).where(Account.id == account)
     row = (await session.execute(query)).one()
     return Lookup(row.balance, None if row.content_id is None else _result(row._asdict(), row.balance))
@@ -168,6 +179,7 @@ def _row(account: uuid.UUID, content_id: str, analysis: Analysis) -> dict[str, o
         "account_id": account,
         "content_id": content_id,
         "model": analysis.model,
+        "revision": analysis.revision,
         **scores,
         "duration_s": float(analysis.duration_s),
         # float16 ends at 65504; the search does not mind a clipped number, PostgreSQL minds an infinite one.

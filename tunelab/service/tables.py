@@ -72,7 +72,7 @@ class Track(Base):
     __tablename__ = "tracks"
     __table_args__ = (
         # This key is what makes an analysis charged once, whatever runs at the same time.
-        UniqueConstraint("account_id", "content_id", "model", name="tracks_once"),
+        UniqueConstraint("account_id", "content_id", "model", "revision", name="tracks_once"),
         CheckConstraint("content_id ~ '^[0-9a-f]{64}$'", name="tracks_content_id_form"),
         Index(
             "tracks_embedding",
@@ -86,6 +86,9 @@ class Track(Base):
     account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id"))
     content_id: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
+    """Name of the bundle."""
+    revision: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """Which files the bundle had: a name may be given to better weights later."""
     # Scores in 0..1, never rounded; null where the model has no such head.
     energy: Mapped[float | None] = mapped_column(Double)
     danceability: Mapped[float | None] = mapped_column(Double)

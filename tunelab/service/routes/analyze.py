@@ -53,7 +53,7 @@ async def analyze(request: Request, service: ServiceDep, caller: CallerDep) -> R
 )
 async def stored_analysis(id: TrackId, request: Request, service: ServiceDep, caller: CallerDep) -> Response:
     """Free. The result of the current model or, if there is none, the newest of an earlier one."""
-    found = await service.store.latest(caller.id, id, service.pipeline.model)
+    found = await service.store.latest(caller.id, id, service.pipeline.model, service.pipeline.revision)
     if found is None:
         raise _unknown()
     return JSONResponse(_answer(found[0], request))
@@ -73,7 +73,7 @@ async def stored_analysis(id: TrackId, request: Request, service: ServiceDep, ca
 )
 async def embedding(id: TrackId, request: Request, service: ServiceDep, caller: ProCallerDep) -> Response:
     """Free for accounts of the tier `pro`. The numbers are exactly those that the scores were read from."""
-    found = await service.store.latest(caller.id, id, service.pipeline.model)
+    found = await service.store.latest(caller.id, id, service.pipeline.model, service.pipeline.revision)
     if found is None:
         raise _unknown()
     result, vector = found
