@@ -6,7 +6,7 @@ import pytest
 from tunelab.heads.mlp import Heads
 from tunelab.training.export import licences_named
 from tunelab.training.finish import fit_heads
-from tunelab.training.heads import passes_gate, train_head
+from tunelab.training.heads import match_spread, passes_gate, predict, train_head
 from tunelab.training.musicnn import TAGS
 from tunelab.types import HEADS, FloatArray
 
@@ -58,3 +58,24 @@ def test_licences_named(tmp_path: Path) -> None:
     path = tmp_path / "copyright"
     path.write_text("Files: *\nLicense: GPL-2+\n text\n\nFiles: music\nLicense: CC-BY-SA-3.0\nLicense: GPL-2+\n")
     assert licences_named(path) == ["CC-BY-SA-3.0", "GPL-2+"]
+
+
+def test_spread_is_matched_and_ranks_stay() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 8)).astype(np.float32)
+    tensors = {
+        "energy.hidden.weight": rng.normal(size=(16, 8)).astype(np.float32),
+        "energy.hidden.bias": np.zeros(16, np.float32),
+        "energy.output.weight": (0.05 * rng.normal(size=(1, 16))).astype(np.float32),
+        "energy.output.bias": np.zeros(1, np.float32),
+    }
+    before = predict(tensors, "energy", x)
+    # Labels of 1.5 times the spread, half a unit higher.
+    labels = 1 / (1 + np.exp(-(1.5 * np.log(before / (1 - before)) + 0.5)))
+    stretched = match_spread(tensors, "energy", x, labels.astype(np.float32))
+    after = predict(stretched, "energy", x)
+    assert after == pytest.approx(labels, abs=1e-3)
+    assert np.array_equal(np.argsort(after, kind="stable"), np.argsort(before, kind="stable"))
+    # Never pressed together: a head that is sure of itself stays so.
+    narrow = match_spread(tensors, "energy", x, np.full(400, 0.5, np.float32) + 0.001 * x[:, 0])
+    assert predict(narrow, "energy", x).std() == pytest.approx(before.std(), rel=0.05)

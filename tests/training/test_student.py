@@ -86,3 +86,16 @@ def test_blocks_are_orthogonalised_for_themselves(rows: int, columns: int) -> No
     alone = orthogonalise(matrix[:16] if rows > 1 else matrix[:, :16])
     torch.testing.assert_close(block, alone, atol=0.02, rtol=0.05)
     assert torch.linalg.svdvals(block).min() > 0.5
+
+
+def test_a_student_goes_on_from_a_bundle(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = Student(2, 4, 4, 2)
+    write_encoder(before, -30.0, 20.0, tmp_path)
+    after = Student(1, 4, 4, 2)
+    after.start_from(tmp_path)
+    assert len(after.ast.layers) == 2
+    mels, kept = torch.randn(2, 1876, 128), torch.arange(0, 936, 7)[None].expand(2, -1)
+    # Half precision in between.
+    assert torch.allclose(before.tokens(mels, kept), after.tokens(mels, kept), atol=2e-2)
+    assert not torch.equal(before.to_dense.weight, after.to_dense.weight)

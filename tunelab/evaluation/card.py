@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunelab.evaluation.metrics import interval, pearson, rmse, spearman
+from tunelab.evaluation.robustness import table
 from tunelab.types import FloatArray
 
 MEANINGS: dict[str, str] = {
@@ -88,6 +89,7 @@ def make_card(
     listeners: list[dict[str, Any]],
     every_2nd: Mapping[str, Any],
     reproduce: list[str],
+    version: str = "1.1.0",
 ) -> dict[str, Any]:
     """Assemble ``card.json`` from measured parts."""
     dropped: dict[str, Any] = {"liveness": LIVENESS}
@@ -96,7 +98,7 @@ def make_card(
             dropped[head] = {"pearson_r": row["pearson_r"], "why": "below the gate of 0.7 on the held-out split"}
     return {
         "name": "tunelab-v1",
-        "version": "1.1.0",
+        "version": version,
         "summary": "Mood scores and a 768-number embedding, distilled from vibenet and musicnn on free game music, "
         "speech and mixes of both; the truth behind the held-out figures is agreement with these teachers.",
         "licence": "Apache-2.0",
@@ -146,6 +148,15 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             f"| {row['head']} | {row['measure']} | {row['value']:.3f} | {row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} "
             f"| {row['n']} | {row['vibenet']:.3f} |"
         )
+    if "robustness" in card:
+        lines += [
+            "",
+            "## Robustness",
+            "",
+            f"Changes of the scores in points, mean / 95th percentile, on {card['robustness']['n']} held-out clips.",
+            "",
+            *table(card["robustness"]["points"]),
+        ]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in card["limits"])]
     lines += ["", "## Reproduce", "", "```", *card["reproduce"], "```", ""]
     return "\n".join(lines)

@@ -32,5 +32,23 @@ def evaluate(
         typer.echo(f"{row['head']:17} {figure}  {row['measure']}")
 
 
+@commands.command("robustness")
+def robustness(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    clips: Annotated[Path, typer.Option(help="A folder of rendered clips.")],
+    count: Annotated[int, typer.Option(min=1, help="How many held-out clips.")] = 60,
+    write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
+) -> None:
+    """Print how far level, coding, sampling rate and the window's start move scores."""
+    from tunelab.evaluation.robustness import robustness as measure_robustness
+    from tunelab.evaluation.robustness import table
+    from tunelab.training.finish import update_card
+
+    rows = measure_robustness(bundle, clips, count)
+    if write:
+        update_card(bundle, {"robustness": rows})
+    typer.echo("\n".join(table(rows["points"])))
+
+
 if __name__ == "__main__":
     commands()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,17 @@ def corpus_list(corpus: Corpus) -> None:
     from tunelab.training.corpus import build_manifest
 
     typer.echo(f"{build_manifest(corpus / 'un', corpus / 'manifest.parquet')} files")
+
+
+@corpus_commands.command("scale")
+def corpus_scale(
+    features: Annotated[Path, typer.Argument(help="A CSV of Echo Nest features, one header row.")],
+    out: Annotated[Path, typer.Argument(help="The table of percentiles to write.")],
+) -> None:
+    """Measure how published features spread on ordinary music: labels are mapped onto that."""
+    from tunelab.training.scale import measure_scale
+
+    measure_scale(features, out)
 
 
 @commands.command("clips")
@@ -70,6 +82,7 @@ def pretrain(
     corpus: Corpus,
     minutes: Annotated[float, typer.Option(help="Time budget.")] = 44.0,
     run: Annotated[str, typer.Option(help="Name of the run, a folder in CORPUS.")] = "run1",
+    init: Annotated[Path | None, typer.Option(help="A bundle whose encoder to go on from.")] = None,
 ) -> None:
     """Pre-train the encoder and keep the embeddings of all clips."""
     from tunelab.training.embed import embed_clips
@@ -77,7 +90,10 @@ def pretrain(
     from tunelab.training.pretrain import pretrain as run_pretraining
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    run_pretraining(corpus / "clips", corpus / run, PretrainConfig(minutes=minutes))
+    config = PretrainConfig(minutes=minutes)
+    if init is not None:
+        config = replace(config, init=str(init), growth=((0.0, 6),), muon_lr=1e-3, adam_lr=5e-4)
+    run_pretraining(corpus / "clips", corpus / run, config)
     embed_clips(corpus / "clips", corpus / run)
 
 

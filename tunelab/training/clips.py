@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.training.teachers import Vibenet
-from tunelab.training.voice import SAMPLE_RATE, mix, rms, sing
+from tunelab.training.voice import SAMPLE_RATE, mix, reverberate, rms, sing
 from tunelab.types import FloatArray
 
 CLIP_SAMPLES = 30 * SAMPLE_RATE
@@ -30,6 +30,7 @@ FRONT_END: dict[str, Any] = {
     "n_fft": 1024,
     "hop_length": 256,
     "win_length": 1024,
+    "normalize": "peak",
     "window": "hann",
     "center": True,
     "pad_mode": "constant",
@@ -100,6 +101,8 @@ class Renderer:
         voice, level = np.zeros(CLIP_SAMPLES, np.float32), 0.0
         if name != "music":
             voice = self._speech(30.0) if "speech" in name else self._singing()
+            if rng.random() < 0.5:
+                voice = reverberate(voice, rng)
             level = rng.uniform(-8, 9)
         samples = mix(music, voice, level) if name.endswith("+music") else music + voice
         if self._augment and rng.random() < 0.5:
@@ -107,8 +110,8 @@ class Renderer:
         share = 0.0 if name == "music" else 1.0 if "music" not in name else float(1 / (1 + 10 ** (-level / 10)))
         steps = voice[: DENSE_ROWS * DENSE_STEP].reshape(DENSE_ROWS, DENSE_STEP)
         loud = np.sqrt(np.square(steps).mean(axis=1)) > 0.1 * max(rms(voice), 1e-9)
-        peak = float(np.abs(samples).max())
-        samples = samples * np.float32(rng.uniform(0.25, 1.0) / max(peak, 1e-6))
+        # The teachers hear what the student hears: a peak of 1.
+        samples = samples / np.float32(max(float(np.abs(samples).max()), 1e-6))
         speech = share if "speech" in name else 0.0
         return Clip(samples, kind, package, share, speech, (loud * share).astype(np.float32))
 

@@ -14,7 +14,7 @@ from tunelab.evaluation.listeners import listener_figures, read_labels
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
-from tunelab.training.heads import passes_gate, predict, train_head
+from tunelab.training.heads import match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import SCORE_COLUMN, Labeller, sources
 from tunelab.types import HEADS, FloatArray
 
@@ -39,7 +39,7 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
         second time patch.
     """
     known, held = arrays["train_known"], arrays["heldout_known"]
-    labeller = Labeller.measure(arrays["train_scores"], arrays["train_tags"])
+    labeller = Labeller.measure(arrays["train_scores"], arrays["train_tags"], known)
     labels = labeller(arrays["train_scores"], arrays["train_tags"], known)
     truth = labeller(arrays["heldout_scores"], arrays["heldout_tags"], held)
     # Development clips choose the epoch: whole packages, and every seventh clip of voice alone.
@@ -56,18 +56,21 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
             (arrays["train"][development], labels[head][development]),
             arrays["heldout"],
         )
+        ordinary = development & (known[:, 3] == 0)
+        head_tensors = match_spread(fitted.tensors, head, arrays["train"][ordinary], labels[head][ordinary])
+        heldout = predict(head_tensors, head, arrays["heldout"])
         vibenet = arrays["heldout_scores"][:, SCORE_COLUMN[head]]
-        row = head_row(head, fitted.heldout, truth[head], groups_of(held), music, sources(head), vibenet)
+        row = head_row(head, heldout, truth[head], groups_of(held), music, sources(head), vibenet)
         rows[head] = {"shipped": passes_gate(row["pearson_r"]), **row, "epochs": fitted.chosen_epoch}
-        half = predict(fitted.tensors, head, arrays["heldout_every_2nd"])
+        half = predict(head_tensors, head, arrays["heldout_every_2nd"])
         halves[head] = {
             "pearson_r_all": row["pearson_r"],
             "pearson_r_every_2nd": round(pearson(half, truth[head]), 4),
-            "mean_change": round(float(np.abs(half - fitted.heldout).mean()), 4),
-            "largest_change": round(float(np.abs(half - fitted.heldout).max()), 4),
+            "mean_change": round(float(np.abs(half - heldout).mean()), 4),
+            "largest_change": round(float(np.abs(half - heldout).max()), 4),
         }
         if rows[head]["shipped"]:
-            tensors |= fitted.tensors
+            tensors |= head_tensors
     return tensors, rows, halves
 
 
@@ -107,8 +110,13 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
 
 def add_listeners(bundle: Path, validation: Path, scores: dict[str, FloatArray]) -> dict[str, Any]:
     """Fill in the card's listener rows from the scores of the validation clips, in the order of ``labels.csv``."""
+    return update_card(bundle, {"listeners": listener_figures(read_labels(validation), scores)})
+
+
+def update_card(bundle: Path, parts: dict[str, Any]) -> dict[str, Any]:
+    """Replace parts of a bundle's card, and write its tables anew."""
     card: dict[str, Any] = json.loads((bundle / "card.json").read_text())
-    card["listeners"] = listener_figures(read_labels(validation), scores)
+    card |= parts
     _write_card(bundle, card)
     return card
 

@@ -98,6 +98,32 @@ def predict(tensors: Mapping[str, FloatArray], head: str, embeddings: FloatArray
     return scores
 
 
+def match_spread(
+    tensors: Mapping[str, FloatArray], head: str, embeddings: FloatArray, labels: FloatArray
+) -> dict[str, FloatArray]:
+    """Stretch a head so that its logits spread as those of the labels do; ranks stay.
+
+    A head that is trained on the squared error keeps to the middle where it is not sure. On clips that it was not
+    fitted to, its logits get the labels' mean and standard deviation.
+
+    Args:
+        tensors: of the head; those of others are handed on.
+        head: its name.
+        embeddings: shape ``(n, 768)``, of ordinary music that was not trained on.
+        labels: shape ``(n,)``, 0..1.
+    """
+    scores = predict(tensors, head, embeddings)
+    ours, wanted = (np.log(x / (1 - x)) for x in (scores.clip(0.001, 0.999), labels.clip(0.01, 0.99)))
+    factor = float(np.clip(wanted.std() / max(float(ours.std()), 1e-6), 1.0, 2.0))
+    shift = float(wanted.mean() - factor * ours.mean())
+    weight, bias = tensors[f"{head}.output.weight"], tensors[f"{head}.output.bias"]
+    stretched = {
+        f"{head}.output.weight": (factor * weight).astype(np.float32),
+        f"{head}.output.bias": (factor * bias + shift).astype(np.float32),
+    }
+    return {**tensors, **stretched}
+
+
 def passes_gate(r: float) -> bool:
     """Whether a head with this held-out Pearson r is exported. An undefined r is not."""
     return bool(r >= GATE)

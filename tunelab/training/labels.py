@@ -1,8 +1,9 @@
 """Labels of the six heads: vibenet's scores, tilted by musicnn's tags, overruled by what is known of added voice.
 
-vibenet gives the published scale. Tags tell what vibenet is weak at (who sings, which genre, whether a calm piece is
-sad or serene), but have no scale: each head has an axis of tags, and a clip's place on it, in standard deviations
-of the corpus, is blended with its place on vibenet's scale.
+vibenet's scores and musicnn's tags are both looked at as places among the clips: tags tell what vibenet is weak at (who
+sings, which genre, whether a calm piece is sad or serene). Each head has an axis of tags, and a clip's place on it, in
+standard deviations of the corpus, is blended with its place among vibenet's scores. The blend is then mapped onto the
+spread that the published features have on ordinary music.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tunelab.training.musicnn import TAGS
+from tunelab.training.scale import onto_scale, percentiles
 from tunelab.training.teachers import ATTRIBUTES
 from tunelab.types import HEADS, FloatArray
 
@@ -79,16 +82,19 @@ class Labeller:
         tag_mean: shape ``(100,)``; ``tag_std`` likewise.
         score: head -> mean and standard deviation of vibenet's score.
         place: head -> mean and standard deviation on the axis.
+        reference: head -> percentiles of the label on ordinary music (all clips without spoken word), which are mapped
+            onto the scale that users know.
     """
 
     tag_mean: FloatArray
     tag_std: FloatArray
     score: Mapping[str, tuple[float, float]]
     place: Mapping[str, tuple[float, float]]
+    reference: Mapping[str, npt.NDArray[np.float64]]
 
     @classmethod
-    def measure(cls, scores: FloatArray, tags: FloatArray) -> Labeller:
-        """Measure spreads on training clips: vibenet's scores ``(n, 7)`` and mean tag logits ``(n, 100)``."""
+    def measure(cls, scores: FloatArray, tags: FloatArray, known: FloatArray) -> Labeller:
+        """Measure spreads on training clips; the arguments are those of :meth:`__call__`."""
         mean, std = tags.mean(0), tags.std(0) + 1e-6
         score: dict[str, tuple[float, float]] = {}
         place: dict[str, tuple[float, float]] = {}
@@ -98,7 +104,9 @@ class Labeller:
                 (place, axis((tags - mean) / std, head)),
             ):
                 table[head] = (float(values.mean()), float(values.std()) + 1e-6)
-        return cls(mean, std, score, place)
+        unscaled = cls(mean, std, score, place, {})._unscaled(scores, tags, known)
+        music = known[:, 3] == 0
+        return cls(mean, std, score, place, {head: percentiles(unscaled[head][music]) for head in HEADS})
 
     def blend(self, scores: FloatArray, tags: FloatArray, head: str, weight: float) -> FloatArray:
         """vibenet's score and the axis, weighted ``1 - weight`` to ``weight``, on vibenet's scale, shape ``(n,)``."""
@@ -121,13 +129,17 @@ class Labeller:
             head -> float32 ``(n,)``. Construction wins for voice: a clip with an added singer is not instrumental, a
             clip of pure speech is speech.
         """
-        voice, speech = known[:, 2], known[:, 3]
+        speech = known[:, 3]
+        unscaled = self._unscaled(scores, tags, known)
+        labels = {head: onto_scale(head, unscaled[head], self.reference[head]) for head in HEADS}
+        labels["speechiness"] = np.where(speech > 0, 0.15 + 0.8 * speech, labels["speechiness"])
+        return {head: np.clip(values, 0.01, 0.99).astype(np.float32) for head, values in labels.items()}
+
+    def _unscaled(self, scores: FloatArray, tags: FloatArray, known: FloatArray) -> dict[str, FloatArray]:
         labels = {head: self.blend(scores, tags, head, TAG_WEIGHTS[head]) for head in HEADS}
         # Any voice that is heard ends "instrumental": at equal level (share one half) a third of it is left.
-        labels["instrumentalness"] = labels["instrumentalness"] * np.exp(-2.2 * voice)
-        sung = np.minimum(labels["speechiness"], 0.35)
-        labels["speechiness"] = np.where(speech > 0, 0.15 + 0.8 * speech, sung)
-        return {head: np.clip(values, 0.01, 0.99).astype(np.float32) for head, values in labels.items()}
+        labels["instrumentalness"] = np.clip(labels["instrumentalness"], 0.01, None) * np.exp(-2.2 * known[:, 2])
+        return labels
 
 
 def sources(head: str) -> str:

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from tunelab.audio.mel import MelConfig
 from tunelab.training.clips import DENSE_ROWS, MEL_FLOOR_DB, MEL_STEP_DB
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
@@ -41,7 +42,8 @@ FOLLOWED = [2, 1, 6, 0, 3, 5]
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
     """What one run does. Learning rates are peaks; ``growth`` holds shares of the time and the number of blocks from
-    then on; ``checkpoint_s`` is the seconds between checkpoints; ``workers`` threads share each batch.
+    then on; ``checkpoint_s`` is the seconds between checkpoints; ``workers`` threads share each batch; levels vary by
+    up to ``gain_db``; ``init`` is the folder of a bundle whose encoder, mean and std the run begins with.
     """
 
     minutes: float = 44.0
@@ -53,6 +55,8 @@ class PretrainConfig:
     seed: int = 1
     checkpoint_s: float = 120.0
     workers: int = 2
+    gain_db: float = 4.0
+    init: str = ""
 
 
 @dataclass(slots=True)
@@ -131,10 +135,12 @@ def _error(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (output - wanted).where(known, 0.0).square().sum() / known.sum()
 
 
-def loss_of(student: Student, data: Data, index: torch.Tensor, crop: bool, generator: torch.Generator) -> torch.Tensor:
+def loss_of(
+    student: Student, data: Data, index: torch.Tensor, crop: bool, generator: torch.Generator, gain_db: float = 4.0
+) -> torch.Tensor:
     """Variance-normalised distance to the targets of one batch; clip-level targets only when 30 s are seen."""
     kept = choose_patches(len(index), crop, generator)
-    gain = torch.rand(len(index), 1, 1, generator=generator) * 12 - 6
+    gain = (torch.rand(len(index), 1, 1, generator=generator) * 2 - 1) * gain_db
     decibels = data.mels[index].float() * MEL_STEP_DB + MEL_FLOOR_DB
     mels = ((decibels + gain).clamp(min=MEL_FLOOR_DB) - data.mean) / data.std
     wanted = data.dense[index].gather(1, token_times()[kept][:, :, None].expand(-1, -1, data.dense.shape[-1]))
@@ -154,6 +160,7 @@ def set_gradients(
     crop: bool,
     generators: list[torch.Generator],
     pool: ThreadPoolExecutor,
+    gain_db: float = 4.0,
 ) -> float:
     """Set every weight's gradient for one batch, cut into one part per generator; the parts run side by side.
 
@@ -165,7 +172,7 @@ def set_gradients(
     weights = [weight for weight in student.parameters() if weight.requires_grad]
 
     def part(numbers: torch.Tensor, generator: torch.Generator) -> tuple[float, tuple[torch.Tensor | None, ...]]:
-        loss = loss_of(student, data, numbers, crop, generator)
+        loss = loss_of(student, data, numbers, crop, generator, gain_db)
         return loss.item(), torch.autograd.grad(loss, weights, allow_unused=True)
 
     losses, parts = zip(*pool.map(part, index.chunk(len(generators)), generators), strict=True)
@@ -212,6 +219,10 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
     pool = ThreadPoolExecutor(config.workers, initializer=torch.set_num_threads, initargs=(1,))
     generators = [torch.Generator().manual_seed(config.seed + worker) for worker in range(config.workers)]
     student = Student(config.growth[0][1], data.dense.shape[-1], data.trunk.shape[-1], data.scores.shape[-1])
+    if config.init:
+        student.start_from(Path(config.init))
+        front_end = MelConfig.load(Path(config.init) / "preprocessor_config.json")
+        data.mean, data.std = front_end.mean, front_end.std
     tools = optimisers(student, config, pool)
     step, spent, spent_cpu = 0, 0.0, 0.0
     checkpoint = out / CHECKPOINT
@@ -241,7 +252,7 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
                 for group in tool.param_groups:
                     group["lr"] = peak * rate
             index = torch.multinomial(data.weights, config.batch, generator=generators[0])
-            loss = set_gradients(student, data, index, step % 2 == 1, generators, pool)
+            loss = set_gradients(student, data, index, step % 2 == 1, generators, pool, config.gain_db)
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             for tool in tools:
                 tool.step()

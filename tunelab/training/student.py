@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import ASTConfig, ASTModel
 
@@ -86,6 +89,24 @@ class Student(nn.Module):
         tokens = self.tokens(mels, kept)
         pooled = tokens.mean(1)
         return self.to_dense(tokens), self.to_dense(pooled), self.to_trunk(pooled), self.to_scores(pooled)
+
+    @torch.no_grad()
+    def start_from(self, bundle: Path) -> None:
+        """Take over the encoder of a bundle of the same shape; the projectors stay as they are.
+
+        Raises:
+            RuntimeError: the shapes differ.
+        """
+        weights = load_file(bundle / "model.safetensors")
+        layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+        self.grow(layers)
+        norm = {"layernorm.weight", "layernorm.bias"}
+        self.ast.load_state_dict({name: value.float() for name, value in weights.items() if name not in norm})
+        # The table of all patches is a sum of one for time and one for frequency: their means give both back.
+        table = self.ast.embeddings.position_embeddings[0, 2:].reshape(FREQUENCY_PATCHES, TIME_PATCHES, -1)
+        self.time.copy_(table.mean(0))
+        self.frequency.copy_(table.mean(1) - table.mean((0, 1)))
+        self.ast.embeddings.position_embeddings.zero_()
 
     def grow(self, layers: int) -> None:
         """Append blocks whose output matrices are zero, up to ``layers``: the function stays exactly the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.signal
 
 from tunelab.types import FloatArray
 
@@ -34,6 +35,19 @@ def mix(music: FloatArray, voice: FloatArray, voice_db: float) -> FloatArray:
     if under == 0.0 or over == 0.0:
         return music + voice
     return music + voice * np.float32(under / over * 10 ** (voice_db / 20))
+
+
+def reverberate(voice: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Put a voice into a room: noise that decays in 0.3 to 2 s, early sound kept. The same shape and RMS as before."""
+    decay_s = rng.uniform(0.3, 2.0)
+    times = np.arange(int(decay_s * SAMPLE_RATE)) / SAMPLE_RATE
+    # 60 dB down at the end.
+    room = rng.normal(size=len(times)) * 10 ** (-3 * times / decay_s)
+    room *= rng.uniform(0.2, 0.9) / np.sqrt(np.square(room).sum())
+    room[0] += 1.0
+    wet: FloatArray = scipy.signal.fftconvolve(voice, room)[: len(voice)].astype(np.float32)
+    wet *= np.float32(rms(voice) / max(rms(wet), 1e-9))
+    return wet
 
 
 def sing(speech: FloatArray, rng: np.random.Generator) -> FloatArray:
