@@ -30,12 +30,17 @@ bench: $(INSTALLED) benchmarks/.venv/.installed
 clean:
 	rm -rf $(VENV) benchmarks/.venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(BIN)/python:
+# Stamps, because `python -m venv` leaves a half-made environment behind where it cannot install pip (Debian without
+# python3-venv): one without a working pip is made anew.
+$(VENV)/.made benchmarks/.venv/.made:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "TuneLab needs Python 3.11 or newer"'
-	$(PYTHON) -m venv $(VENV)
+	$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(@D)
+	touch $@
+
+$(BIN)/python: | $(VENV)/.made ;
 
 # torch alone and first, by its exact version: a package index may offer a CPU build of just this one.
-$(VENV)/.torch: pyproject.toml | $(BIN)/python
+$(VENV)/.torch: pyproject.toml | $(VENV)/.made
 	$(BIN)/pip install --quiet torch==2.13.0
 	touch $@
 
@@ -48,8 +53,7 @@ $(INSTALLED)-test: $(INSTALLED)
 	touch $@
 
 # The peers that the benchmark compares with have an environment of their own; TuneLab never imports them.
-benchmarks/.venv/.installed: benchmarks/requirements.txt
-	$(PYTHON) -m venv benchmarks/.venv
+benchmarks/.venv/.installed: benchmarks/requirements.txt | benchmarks/.venv/.made
 	benchmarks/.venv/bin/pip install --quiet torch==2.13.0
 	benchmarks/.venv/bin/pip install --quiet --requirement benchmarks/requirements.txt
 	touch $@

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -18,13 +17,16 @@ from benchmarks.stats import Summary
 
 TUNELAB = "TuneLab"
 PEERS = {
-    "vibenet": "vibenet predict",
+    "vibenet": "vibenet predict (whole track)",
+    "vibenet-middle": "vibenet, middle 30 s",
     "ast-eager": "librosa + AST eager",
     "ast-sdpa": "librosa + AST sdpa",
 }
 _BUDGETS = {"vibenet": budgets.VIBENET, "ast-eager": budgets.MAEST}
 _ABOUT_PEERS = (
-    " vibenet reads the whole track; AST the middle 30 s, after librosa.load of the whole file.\n"
+    "TuneLab decodes and analyses the middle 30 s. vibenet's predict reads the whole track, which is what its users "
+    "get; `vibenet, middle 30 s` is its own resampling, mel and network on as much sound as TuneLab reads, found by "
+    "seeking. AST takes the middle 30 s, after librosa.load of the whole file.\n"
     "AST: transformers' own, 12 blocks, in the shape of the published MAEST (96 mel, stride 10, 1685 tokens, fp32) "
     "with RANDOM weights: only its time means anything.\n"
     "Eager attention is how maest-infer computes it, and stands in for that here; sdpa is the default of transformers."
@@ -49,6 +51,11 @@ class Track:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def megabytes(self) -> str:
+        """Size of the file in MB, for a table."""
+        return f"{self.path.stat().st_size / 1e6:.1f}"
 
 
 def probe(worker: Worker, paths: Iterable[Path]) -> list[Track]:
@@ -108,25 +115,25 @@ def pooled(times: Times, subject: str, tracks: Sequence[Track]) -> float | None:
 
 
 def compare(report: Report, worker: Worker, peers: Worker | None, tracks: Sequence[Track], repeats: int) -> None:
-    """Part (a): TuneLab and the peers on the same files, in turns."""
-
+    """TuneLab and the peers on the same files, in turns."""
     subjects: dict[str, Measure] = {TUNELAB: lambda path: float(worker.ask("analyze", path=path)["ms"])}
     if peers is not None:
         subjects |= {peer: partial(_ask_peer, peers, peer) for peer in PEERS}
     times, failed = take_turns(subjects, tracks, repeats)
 
     others = list(subjects)[1:]
-    columns = ["file", "format", "s", TUNELAB, *(PEERS[name] for name in others), *(f"x {name}" for name in others)]
+    columns = ["file", "format", "MB", "s", TUNELAB, *(PEERS[name] for name in others)]
+    columns += [f"{PEERS[name]} / {TUNELAB}" for name in others]
     rows = []
     for track in tracks:
         cells = [_cell(times.get((name, str(track.path)))) for name in subjects]
         ratios = [_ratio(times, name, [track]) for name in others]
-        rows.append([track.name, track.format, f"{track.duration_s:.0f}", *cells, *ratios])
+        rows.append([track.name, track.format, track.megabytes, f"{track.duration_s:.0f}", *cells, *ratios])
     chosen = judged(tracks)
     medians = [pooled(times, name, chosen) for name in subjects]
     label = "all MP3" if any(track.format == "MP3" for track in tracks) else "all"
     cells = ["-" if value is None else f"{value:.0f}" for value in medians]
-    rows.append([label, "", "", *cells, *(_ratio(times, name, chosen) for name in others)])
+    rows.append([label, "", "", "", *cells, *(_ratio(times, name, chosen) for name in others)])
 
     ours = medians[0]
     if ours is not None:
@@ -135,18 +142,23 @@ def compare(report: Report, worker: Worker, peers: Worker | None, tracks: Sequen
             theirs = pooled(times, name, chosen)
             if theirs is not None:
                 report.figure(budget, theirs / ours)
+    hello = worker.ask("hello")
+    computes = [f"{TUNELAB}: {hello['engine']}, {hello['threads']} threads"]
+    if peers is not None:
+        computes += [f"{PEERS[name]}: {_about_peer(peers, name)}" for name in others]
     report.section(
-        f"File -> scores in process, warm: ms, median (min .. max) of {repeats}",
+        f"File -> scores in process, warm: ms, median (min .. max) of {repeats}, in turns in one run",
         columns,
         rows,
-        f"In turns in one run, {os.environ['OMP_NUM_THREADS']} threads each." + (_ABOUT_PEERS if others else ""),
+        "Precision and threads: " + "; ".join(computes) + ".",
+        *([_ABOUT_PEERS] if others else []),
         "\n".join(report.verdict(budget) for budget in (budgets.ANALYZE, budgets.VIBENET, budgets.MAEST)),
         *(f"Failed: {PEERS.get(name, name)} on {Path(path).name}: {why}" for (name, path), why in failed.items()),
     )
 
 
 def stages(report: Report, worker: Worker, tracks: Sequence[Track], repeats: int) -> None:
-    """Part (b): each stage alone."""
+    """Each stage alone."""
     rows = []
     names: list[str] = []
     for track in tracks:
@@ -159,6 +171,13 @@ def stages(report: Report, worker: Worker, tracks: Sequence[Track], repeats: int
 
 def _ask_peer(peers: Worker, peer: str, path: str) -> float:
     return float(peers.ask("analyze", peer=peer, path=path)["ms"])
+
+
+def _about_peer(peers: Worker, peer: str) -> str:
+    try:
+        return str(peers.ask("about", peer=peer)["about"])
+    except WorkerError:
+        return "could not be loaded"
 
 
 def _cell(values: list[float] | None) -> str:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.resources
+import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from benchmarks.protocol import answer_requests
@@ -20,16 +24,70 @@ _FRAMES = 1876
 _MEL_BINS = 96
 
 
-def load_vibenet() -> Callable[[str], object]:
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Something that is compared with TuneLab.
+
+    Attributes:
+        predict: path of a file -> whatever it computes.
+        about: precision and threads.
+    """
+
+    predict: Callable[[str], object]
+    about: str
+
+
+@cache
+def _vibenet(threads: int) -> Any:
+    """vibenet's model with a number of threads: it makes session options, but does not hand them to its session."""
+    onnxruntime = importlib.import_module("onnxruntime")
+    model = importlib.import_module("vibenet").load_model()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    network = importlib.resources.files("vibenet.artifacts") / "efficientnet_model.onnx"
+    model.ort_sess = onnxruntime.InferenceSession(network.read_bytes(), options)
+    return model
+
+
+def _about_vibenet(threads: int) -> str:
+    session = _vibenet(threads).ort_sess
+    taken = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}.get(session.get_inputs()[0].type, "unknown precision")
+    used = session.get_session_options().intra_op_num_threads
+    # Its FFT asks for one thread for each core of the machine, and has no option for it.
+    return f"{taken}, {used} threads (FFT: {os.cpu_count()})"
+
+
+def load_vibenet(threads: int) -> Peer:
     """vibenet's own entry point: it decodes the file and reads the whole track."""
-    predict: Callable[[str], object] = importlib.import_module("vibenet").load_model().predict
-    return predict
+    return Peer(_vibenet(threads).predict, _about_vibenet(threads))
 
 
-def load_ast(attention: str) -> Callable[[str], object]:
+def load_vibenet_middle(threads: int) -> Peer:
+    """vibenet's own resampling, mel and network on the middle 30 s, which are found by seeking."""
+    numpy = importlib.import_module("numpy")
+    soundfile = importlib.import_module("soundfile")
+    model = _vibenet(threads)
+
+    def predict(path: str) -> object:
+        with soundfile.SoundFile(path) as file:
+            window = _WINDOW_S * file.samplerate
+            file.seek(max(0, file.frames - window) // 2)
+            # As vibenet's load_audio: read as float64, mean of the channels in float32.
+            samples = numpy.asarray(file.read(window), dtype=numpy.float32)
+            rate = file.samplerate
+        if samples.ndim == 2:
+            samples = samples.mean(axis=1)
+        return model.predict(samples, sr=rate)
+
+    return Peer(predict, _about_vibenet(threads))
+
+
+def load_ast(threads: int, attention: str) -> Peer:
     """``librosa.load``, the middle 30 s as 96 mel bins, and transformers' AST of the shape of the published MAEST.
 
     Args:
+        threads: of PyTorch.
         attention: ``sdpa`` (the default of transformers) or ``eager`` (matrix product and softmax, as maest-infer).
     """
     librosa = importlib.import_module("librosa")
@@ -45,6 +103,7 @@ def load_ast(attention: str) -> Callable[[str], object]:
         num_labels=400,
         attn_implementation=attention,
     )
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = transformers.ASTForAudioClassification(config).eval()
     window = _RATE * _WINDOW_S
@@ -58,32 +117,38 @@ def load_ast(attention: str) -> Callable[[str], object]:
         with torch.inference_mode():
             return model(torch.from_numpy(mel.T[None])).logits.sigmoid().numpy()
 
-    return predict
+    precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(next(model.parameters()).dtype, "unknown precision")
+    return Peer(predict, f"{precision}, {torch.get_num_threads()} threads")
 
 
 def main() -> None:
     """Load what was asked for on first use, and answer."""
-    if len(sys.argv) > 1:
-        importlib.import_module("torch").set_num_threads(int(sys.argv[1]))
-    loaders: dict[str, Callable[[], Callable[[str], object]]] = {
-        "vibenet": load_vibenet,
-        "ast-eager": lambda: load_ast("eager"),
-        "ast-sdpa": lambda: load_ast("sdpa"),
+    threads = int(sys.argv[1])
+    loaders: dict[str, Callable[[], Peer]] = {
+        "vibenet": lambda: load_vibenet(threads),
+        "vibenet-middle": lambda: load_vibenet_middle(threads),
+        "ast-eager": lambda: load_ast(threads, "eager"),
+        "ast-sdpa": lambda: load_ast(threads, "sdpa"),
     }
-    loaded: dict[str, Callable[[str], object]] = {}
+
+    @cache
+    def load(peer: str) -> Peer:
+        return loaders[peer]()
 
     def hello() -> dict[str, Any]:
-        names = ("vibenet", "onnxruntime", "torch", "transformers", "librosa")
+        names = ("vibenet", "onnxruntime", "torch", "transformers", "librosa", "scipy", "soundfile", "soxr")
         return {"versions": {name: importlib.metadata.version(name) for name in names}}
 
+    def about(peer: str) -> dict[str, Any]:
+        return {"about": load(peer).about}
+
     def analyze(peer: str, path: str) -> dict[str, Any]:
-        if peer not in loaded:
-            loaded[peer] = loaders[peer]()
+        predict = load(peer).predict
         begin = time.perf_counter()
-        loaded[peer](path)
+        predict(path)
         return {"ms": 1000 * (time.perf_counter() - begin)}
 
-    answer_requests({"hello": hello, "analyze": analyze})
+    answer_requests({"hello": hello, "about": about, "analyze": analyze})
 
 
 if __name__ == "__main__":

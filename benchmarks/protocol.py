@@ -18,6 +18,15 @@ _STDERR_LINES = 15
 Handler = Callable[..., dict[str, Any]]
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment without what would configure TuneLab, Ray or the threads of a library behind our back."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "TUNELAB_")) and not name.endswith("_NUM_THREADS")
+    }
+
+
 class WorkerError(Exception):
     """A worker could not do what it was asked for; the message says why."""
 
@@ -46,7 +55,7 @@ class Worker:
         python: the interpreter that runs it.
         module: what it runs.
         arguments: command line arguments.
-        environment: variables set for it.
+        environment: variables set for it, beside :func:`clean_environment`.
         log: where its standard error goes.
     """
 
@@ -67,7 +76,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [str(python), "-m", module, *arguments],
                 cwd=ROOT,
-                env={**os.environ, **(environment or {})},
+                env={**clean_environment(), **(environment or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,

@@ -1,4 +1,4 @@
-"""The service as users start it, ``tunelab serve``, in folders of its own; and the memory of all its processes."""
+"""The service as users start it, ``tunelab serve``, in folders of its own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self, cast
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.protocol import ROOT
+from benchmarks.protocol import ROOT, clean_environment
 from tunelab.service.accounts import create_account
 from tunelab.service.database import sync_session
 from tunelab.settings import load_settings
@@ -32,23 +30,6 @@ _KEY = re.compile(r"^\s+(tl_live_\S+)\s*$", re.MULTILINE)
 
 class ServiceError(Exception):
     """The service did not start, or gave a wrong answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Memory of the whole service at one moment, in bytes, and PSS by kind of process.
-
-    Attributes:
-        pss: each page of memory counted once, shared ones divided among those who share them.
-        rss: shared pages counted for every process.
-        by_name: PSS.
-        processes: how many there were.
-    """
-
-    pss: int
-    rss: int
-    by_name: Counter[str]
-    processes: int
 
 
 class Service:
@@ -65,14 +46,13 @@ class Service:
         for path in (self.data_dir, self._ray, self._temporary):
             path.mkdir(parents=True)
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNELAB_"))},
+            # Without numbers of threads: they are the service's own decision.
+            **clean_environment(),
             "TUNELAB_DATA_DIR": str(self.data_dir),
             "XDG_CACHE_HOME": str(folder / "cache"),
             "RAY_TMPDIR": str(self._ray),
             "TMPDIR": str(self._temporary),
         }
-        # The threads of the service are its own decision.
-        self._environment.pop("OMP_NUM_THREADS", None)
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._ready = threading.Event()
@@ -141,28 +121,6 @@ class Service:
                         found[one.pid] = one
         return list(found.values())
 
-    def memory(self) -> Memory:
-        """Sum over all processes."""
-        by_name: Counter[str] = Counter()
-        rss = count = 0
-        for process in self.processes():
-            with suppress(psutil.Error):
-                # From /proc/PID/smaps_rollup.
-                full = process.memory_full_info()
-                by_name[kind(process.name(), " ".join(process.cmdline()))] += full.pss
-                rss += full.rss
-                count += 1
-        return Memory(by_name.total(), rss, by_name, count)
-
-    def cpu_s(self) -> float:
-        """CPU seconds used so far by the processes that run now."""
-        total = 0.0
-        for process in self.processes():
-            with suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
-
     def _owns(self, process: psutil.Process) -> bool:
         if process.pid == os.getpid():
             return False
@@ -182,20 +140,6 @@ class Service:
                 self._lines.append(line)
                 if "Ctrl-C ends it" in line:  # the last line of the greeting
                     self._ready.set()
-
-
-def kind(name: str, command: str) -> str:
-    """What a process of the service is, for a table."""
-    if found := re.search(r"ServeReplica:\w+:(\w+)", command):
-        return f"replica {found[1]}"
-    if found := re.search(r"ray::(\w+)", command):
-        return f"Ray {found[1]}"
-    if "postgres" in name:
-        return "PostgreSQL"
-    for part in ("raylet", "gcs_server", "dashboard", "agent", "monitor", "log_monitor"):
-        if part in name or part in command.split(" --")[0]:
-            return f"Ray {part}"
-    return "tunelab serve, serve run" if "serve" in command else "other"
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from tunelab.analyzer import Analyzer
 from tunelab.audio._source import Source
 from tunelab.audio.decode import DecodeLimits, decode
 from tunelab.audio.sniff import sniff
+from tunelab.encoder.bundle import Bundle
 
 
 @cache
@@ -26,6 +27,14 @@ def _read(path: str) -> bytes:
 
 def _unique(path: str, text: str) -> bytes:
     return b"".join(unique_parts(_read(path), text))
+
+
+def token_count(bundle: Bundle) -> int:
+    """Tokens that the blocks of a bundle compute: the patches that are kept, class and distillation token."""
+    shape = bundle.shape
+    rows = (shape.num_mel_bins - shape.patch_size) // shape.frequency_stride + 1
+    columns = (shape.max_length - shape.patch_size) // shape.time_stride + 1
+    return 2 + rows * len(range(0, columns, bundle.pooling.time_patch_stride))
 
 
 class Worker:
@@ -40,7 +49,16 @@ class Worker:
 
     def hello(self) -> dict[str, Any]:
         """What runs here."""
-        return {"engine": self._analyzer.encode.name, "threads": self._analyzer.threads}
+        bundle = self._analyzer.bundle
+        return {
+            "engine": self._analyzer.encode.name,
+            "threads": self._analyzer.threads,
+            "bundle": bundle.name,
+            "version": str(bundle.card.get("version", "without a version")),
+            "fingerprint": bundle.fingerprint[:12],
+            "blocks": bundle.pooling.layer,
+            "tokens": token_count(bundle),
+        }
 
     def probe(self, path: str) -> dict[str, Any]:
         """Format and length of a file, and whether what makes its bytes new changes what the encoder sees."""

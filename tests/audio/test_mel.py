@@ -45,6 +45,8 @@ def signals() -> list[FloatArray]:
 
 
 def _librosa(config: MelConfig, samples: FloatArray) -> FloatArray:
+    if config.normalize == "peak":
+        samples = samples / max(np.abs(samples).max(), 0.01)
     power = librosa.feature.melspectrogram(
         y=samples,
         sr=config.sampling_rate,
@@ -118,6 +120,43 @@ def test_published_maest_front_end_agrees_with_transformers(samples: FloatArray)
     np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
+def _with(normalize: str | None) -> LogMel:
+    values = {key: value for key, value in json.loads(SHIPPED.read_text()).items() if key != "normalize"}
+    return LogMel(MelConfig(**values) if normalize is None else MelConfig(**values, normalize=normalize))
+
+
+def test_normalised_to_the_peak_level_does_not_count() -> None:
+    samples = 0.2 * signals()[2] / np.abs(signals()[2]).max()
+    wanted = _with("peak")(samples)
+    np.testing.assert_allclose(wanted, _librosa(_with("peak").config, samples), atol=1e-4)
+    for factor in (0.1, 4.0):
+        louder = (factor * samples).astype(np.float32)
+        np.testing.assert_allclose(_with("peak")(louder), wanted, atol=1e-4)
+        assert np.abs(_with("none")(louder) - _with("none")(samples)).max() > 0.1
+    # A peak is a peak on either side of zero.
+    lopsided = samples.copy()
+    lopsided[1000] = -1.0
+    np.testing.assert_allclose(_with("peak")(lopsided), _with("none")(lopsided), atol=1e-4)
+
+
+@pytest.mark.parametrize("peak", [0.009, 1e-4])
+def test_quiet_windows_become_louder_by_40_db_and_not_more(peak: float) -> None:
+    samples = (peak * signals()[0] / np.abs(signals()[0]).max()).astype(np.float32)
+    np.testing.assert_allclose(_with("peak")(samples), _with("none")(100 * samples), atol=1e-4)
+
+
+def test_silence_stays_silent() -> None:
+    silence = np.zeros(16_000, np.float32)
+    np.testing.assert_array_equal(_with("peak")(silence), _with("none")(silence))
+
+
+def test_nothing_is_normalised_unless_asked_for() -> None:
+    samples = (0.1 * signals()[2]).astype(np.float32)
+    assert _with(None).config.normalize == "none"
+    np.testing.assert_array_equal(_with(None)(samples), _with("none")(samples))
+    np.testing.assert_allclose(_with(None)(samples), _librosa(_with("none").config, samples), atol=1e-4)
+
+
 def test_a_window_gives_exactly_the_frames_that_the_encoder_takes() -> None:
     for changes in ({}, {"center": False}, {"hop_length": 160, "max_length": 998}, {"n_fft": 2048, "center": False}):
         config = MelConfig(**{**json.loads(SHIPPED.read_text()), **changes})
@@ -126,11 +165,14 @@ def test_a_window_gives_exactly_the_frames_that_the_encoder_takes() -> None:
         assert config.window_s == config.num_samples / 16_000
 
 
-def test_input_is_not_changed_and_may_be_read_only() -> None:
+@pytest.mark.parametrize("normalize", ["none", "peak"])
+def test_input_is_not_changed_and_may_be_read_only(normalize: str) -> None:
     samples = make.notes(2, 16_000)[:, 0]
     before = samples.copy()
+    _with(normalize)(samples)
+    np.testing.assert_array_equal(samples, before)
     samples.setflags(write=False)
-    LogMel(MelConfig.load(SHIPPED))(samples)
+    _with(normalize)(samples)
     np.testing.assert_array_equal(samples, before)
 
 
@@ -174,6 +216,7 @@ class TestConfig:
             ({"floor": float("nan")}, "floor"),
             ({"mean": None}, "mean"),
             ({"window": "kaiser"}, "window"),
+            ({"normalize": "rms"}, "normalize"),
             ({"pad_mode": "edge"}, "pad_mode"),
             ({"mel_scale": "bark"}, "mel_scale"),
             ({"mel_norm": "area"}, "mel_norm"),

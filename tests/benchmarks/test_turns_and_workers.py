@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.client import Load
-from benchmarks.graph import _settled
 from benchmarks.inprocess import TUNELAB, Track, judged, pooled, take_turns
+from benchmarks.processes import cpu_between, kind
 from benchmarks.protocol import Worker, WorkerError
-from benchmarks.service import kind
+from benchmarks.throughput import settled, turn
 
 A, B = Track(Path("a.mp3"), "MP3", 240.0), Track(Path("b.flac"), "FLAC", 240.0)
 
@@ -58,7 +58,17 @@ def test_budgets_speak_of_mp3() -> None:
 
 
 def test_latencies_of_the_ramp_are_left_out() -> None:
-    assert _settled(Load(begin=10.0, ends=[10.1, 13.0], latencies=[100.0, 50.0])) == [50.0]
+    assert settled(Load(begin=10.0, ends=[10.1, 13.0], latencies=[100.0, 50.0])) == [50.0]
+
+
+def test_who_is_measured_first_changes_from_segment_to_segment() -> None:
+    assert [turn(segment, "own", "graph")[0] for segment in range(4)] == ["own", "graph", "own", "graph"]
+    assert all(set(turn(segment, "own", "graph")) == {"own", "graph"} for segment in range(2))
+
+
+def test_processor_time_counts_new_processes_and_never_falls() -> None:
+    assert cpu_between({1: 10.0, 2: 5.0}, {1: 12.0, 3: 0.5}) == 2.5  # 2 ended, 3 is new
+    assert cpu_between({1: 10.0}, {1: 9.0}) == 0.0  # the number of a process was used again
 
 
 @pytest.fixture
@@ -70,7 +80,9 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
         "def say(text):\n"
         "    print('noise of a library')\n"
         "    return {'text': text}\n"
-        "answer_requests({'say': say, 'fail': fail, 'die': lambda: os._exit(3)})\n"
+        "def environment(): return dict(os.environ)\n"
+        "handlers = {'say': say, 'fail': fail, 'environment': environment, 'die': lambda: os._exit(3)}\n"
+        "answer_requests(handlers)\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
     return Worker("echo", Path(sys.executable), "tunelab_echo_worker", log=tmp_path / "log")
@@ -84,6 +96,26 @@ def test_a_worker_answers_fails_and_answers_again(echo: Worker) -> None:
         echo.send("say", text="1")
         echo.send("say", text="2")
         assert [echo.receive()["text"], echo.receive()["text"]] == ["1", "2"]
+
+
+def test_a_worker_gets_nothing_of_the_environment_that_configures_what_is_measured(
+    echo: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo.close()
+    for name in ("TUNELAB_MODELS_DIR", "RAY_ADDRESS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    with Worker(
+        "echo",
+        Path(sys.executable),
+        "tunelab_echo_worker",
+        environment={"OMP_NUM_THREADS": "2"},
+        log=tmp_path / "log",
+    ) as worker:
+        seen = worker.ask("environment")
+    assert "PATH" in seen
+    assert {name: seen[name] for name in seen if name.startswith(("TUNELAB_", "RAY_")) or "NUM_THREADS" in name} == {
+        "OMP_NUM_THREADS": "2"
+    }
 
 
 def test_a_worker_that_dies_is_told_with_its_last_words(echo: Worker, tmp_path: Path) -> None:

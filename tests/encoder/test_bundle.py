@@ -154,6 +154,31 @@ class TestFinding:
         assert find_bundle("tunelab-v1").path == folder.with_name("tunelab-v1")
         assert [path.name for path in list_bundles()].count("tunelab-v1") == 1
 
+    def test_a_folder_of_that_name_does_not_hide_the_installed_bundle(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = tmp_path / "here"
+        (here / "copy").mkdir(parents=True)
+        (here / "copy" / "notes.txt").touch()
+        monkeypatch.chdir(here)
+        monkeypatch.setenv("TUNELAB_MODELS_DIR", str(folder.parent))
+        assert find_bundle("copy").path == folder
+        # With a bundle in it, it comes first.
+        shutil.copytree(folder, here / "copy", dirs_exist_ok=True)
+        assert find_bundle("copy").path == here / "copy"
+
+    @pytest.mark.parametrize("models", ["missing", "file"])
+    def test_configured_folder_that_is_none(
+        self, models: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("TUNELAB_MODELS_DIR", str(tmp_path / models))
+        for search in (find_bundle, list_bundles):
+            with pytest.raises(BundleNotFound, match="TUNELAB_MODELS_DIR") as caught:
+                search()
+            assert str(tmp_path) not in caught.value.message
+        assert find_bundle(folder).path == folder  # a path asks nobody
+
     @pytest.mark.parametrize("name", ["missing", "../tunelab-v1", "/nowhere/else", "", "a/b"])
     def test_not_found_tells_what_there_is(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

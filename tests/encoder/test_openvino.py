@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from tests.encoder.conftest import FRAMES, cosines
 from tunelab.encoder import Bundle, Engine, load_engine, openvino_engine
+from tunelab.encoder._openvino import ov
 from tunelab.encoder.openvino_engine import OpenVinoEngine, converted_graph
 from tunelab.errors import BundleInvalid, EngineError
 from tunelab.types import FloatArray
@@ -114,6 +115,7 @@ class TestCache:
             "engine = load_engine(Bundle.open(Path(sys.argv[1])), 'openvino', threads=1)\n"
             "assert engine(np.zeros((1, 476, 128), np.float32)).shape == (1, 768)\n"
             "assert not {'torch', 'transformers'} & set(sys.modules), 'imported'\n"
+            "assert not [name for name in sys.modules if name.startswith('openvino_telemetry.')], 'telemetry'\n"
         )
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache_home)}
         before = {path: path.stat().st_mtime_ns for path in cache_home.rglob("*") if path.is_file()}
@@ -124,6 +126,7 @@ class TestCache:
         after = {path: path.stat().st_mtime_ns for path in cache_home.rglob("*") if path.is_file()}
         assert {path.suffix for path in after if before.get(path) != after[path]} <= {""}  # the lock file
 
+    @pytest.mark.usefixtures("copies")
     @pytest.mark.parametrize(
         ("pattern", "data"),
         [
@@ -140,19 +143,12 @@ class TestCache:
     def test_broken_entry_is_made_again(
         self,
         small: Bundle,
-        filled: Path,
         cache: Path,
         mels: FloatArray,
         wanted: FloatArray,
         pattern: str,
         data: bytes | None,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def convert(bundle: Bundle, graph: Path) -> None:  # the real one takes seconds
-            for path in filled.glob("small-*/encoder.*"):
-                shutil.copy(path, graph.parent)
-
-        monkeypatch.setattr(openvino_engine, "convert", convert)
         files = list(cache.glob(pattern))
         assert files
         for path in files:
@@ -161,6 +157,65 @@ class TestCache:
                 path.write_bytes(data)
         engine = OpenVinoEngine(small, threads=2, precision="f32", cache_dir=cache)
         np.testing.assert_allclose(engine(mels[:1]), wanted[:1], atol=2e-3)
+
+    @pytest.fixture
+    def copies(self, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def convert(bundle: Bundle, graph: Path) -> None:  # the real one takes seconds
+            for path in filled.glob("small-*/encoder.*"):
+                shutil.copy(path, graph.parent)
+
+        monkeypatch.setattr(openvino_engine, "convert", convert)
+
+    @pytest.mark.usefixtures("copies")
+    def test_entry_without_its_graph_is_made_again(
+        self, small: Bundle, cache: Path, mels: FloatArray, wanted: FloatArray
+    ) -> None:
+        (graph,) = cache.glob("*/encoder.xml")
+        graph.unlink()
+        assert list(graph.parent.glob("*.blob"))
+        engine = OpenVinoEngine(small, threads=2, precision="f32", cache_dir=cache)
+        np.testing.assert_allclose(engine(mels[:1]), wanted[:1], atol=2e-3)
+        assert graph.is_file()
+        assert not list(cache.glob(".unfinished-*"))
+
+    @pytest.mark.usefixtures("copies")
+    def test_entry_may_be_read_by_other_users(self, small: Bundle, tmp_path: Path) -> None:
+        assert converted_graph(small, tmp_path).parent.stat().st_mode & 0o777 == 0o755
+
+    @pytest.mark.parametrize("lock_exists", [True, False])
+    def test_whole_cache_on_a_read_only_file_system(
+        self, small: Bundle, cache: Path, mels: FloatArray, lock_exists: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock, opened = cache / ".lock", os.open
+        assert lock.exists()
+        if not lock_exists:
+            lock.unlink()
+
+        def refuse_to_write(path: Path, flags: int, mode: int = 0o777) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return opened(path, flags, mode)
+
+        monkeypatch.setattr(openvino_engine.os, "open", refuse_to_write)
+        engine = OpenVinoEngine(small, threads=2, precision="f32", cache_dir=cache)
+        assert engine(mels[:1]).shape == (1, 768)
+        assert lock.exists() == lock_exists
+        # But a graph is only made under the lock.
+        (graph,) = cache.glob("*/encoder.xml")
+        graph.write_text("broken")
+        if not lock_exists:
+            with pytest.raises(EngineError, match="model cache cannot be written"):
+                OpenVinoEngine(small, threads=2, precision="f32", cache_dir=cache)
+
+    @pytest.mark.parametrize("readable", [True, False])
+    def test_what_another_user_compiled_is_used_only_if_it_may_be_read(
+        self, small: Bundle, cache: Path, mels: FloatArray, readable: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The superuser, as whom tests may run, could read any file.
+        monkeypatch.setattr(openvino_engine.os, "access", lambda path, mode: readable or Path(path).suffix != ".blob")
+        engine = OpenVinoEngine(small, threads=2, precision="f32", cache_dir=cache)
+        assert (engine._core.get_property("CACHE_DIR") != "") == readable
+        assert engine(mels[:1]).shape == (1, 768)
 
     def test_entry_of_other_weights_or_settings_is_not_used(
         self, small: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,3 +245,35 @@ class TestCache:
         with pytest.raises(BundleInvalid, match=r"model\.safetensors"):
             OpenVinoEngine(Bundle.open(folder), threads=1, cache_dir=tmp_path / "cache")
         assert not [path for path in (tmp_path / "cache").iterdir() if path.name != ".lock"]
+
+
+def test_nothing_is_reported_to_openvinos_makers(small: Bundle, tmp_path: Path) -> None:
+    """OpenVINO's own telemetry reports every import and every conversion; converted here is what `convert` runs."""
+    code = (
+        "import socket, sys\n"
+        "from pathlib import Path\n"
+        "def refuse(*_): raise AssertionError('a connection is opened')\n"
+        "socket.socket.connect = refuse\n"
+        "from tunelab.encoder import Bundle\n"
+        "from tunelab.encoder.convert import _trace\n"
+        "_trace(Bundle.open(Path(sys.argv[1])), Path(sys.argv[2]))\n"
+        "import openvino.tools.ovc.telemetry_utils as utils\n"
+        "assert utils.tm.__name__ == 'openvino.tools.ovc.telemetry_stub', utils.tm\n"
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry.')]\n"
+    )
+    graph = tmp_path / "encoder.xml"
+    done = subprocess.run([sys.executable, "-c", code, small.path, graph], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert graph.is_file()
+
+
+def test_openvino_is_imported_in_one_place() -> None:
+    package = Path(openvino_engine.__file__).parents[1]
+    importing = {
+        path.name
+        for path in package.rglob("*.py")
+        if any(
+            line.split()[:2] in (["import", "openvino"], ["from", "openvino"]) for line in path.read_text().splitlines()
+        )
+    }
+    assert importing == {"_openvino.py"}

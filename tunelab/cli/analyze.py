@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from tunelab.audio.limits import DecodeLimits
 from tunelab.encoder.bundle import DEFAULT_BUNDLE
+
+if TYPE_CHECKING:
+    from tunelab.types import FloatArray
 
 AUDIO_SUFFIXES = frozenset(
     f".{suffix}"
@@ -22,6 +29,8 @@ AUDIO_SUFFIXES = frozenset(
 )
 """What is taken from a folder. A file that is named itself is tried whatever its name."""
 
+_LIMITS = DecodeLimits()
+
 T = TypeVar("T")
 
 commands = typer.Typer()
@@ -32,11 +41,20 @@ def analyze(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES_OR_FOLDERS...", help="Folders are searched through.")],
     format: Annotated[str, typer.Option("--format", "-f", help="table, json, jsonl or csv.")] = "table",
     embeddings: Annotated[
-        Path | None, typer.Option(metavar="OUT.npy", help="Write the embeddings, float32 (files, 768).")
+        Path | None,
+        typer.Option(
+            metavar="OUT.npy", dir_okay=False, writable=True, help="Write the embeddings, float32 (files, 768)."
+        ),
     ] = None,
     bundle: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = DEFAULT_BUNDLE,
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default every core.")] = None,
+    max_duration: Annotated[
+        float, typer.Option(min=_LIMITS.min_duration_s, metavar="SECONDS", help="Refuse longer tracks.")
+    ] = _LIMITS.max_duration_s,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Give a file up that takes longer to decode.")
+    ] = _LIMITS.timeout_s,
 ) -> None:
     """Score files. Exit code 1 if any of them failed; the others are still done.
 
@@ -48,61 +66,101 @@ def analyze(
         raise typer.BadParameter(f"choose from {', '.join(FORMATS)}", param_hint="--format")
     if engine not in ("auto", "openvino", "torch"):
         raise typer.BadParameter("choose from auto, openvino, torch", param_hint="--engine")
+    for value, option in ((max_duration, "--max-duration"), (timeout, "--timeout")):
+        if not math.isfinite(value):
+            raise typer.BadParameter("must be a finite number", param_hint=option)
     if embeddings is not None and not embeddings.parent.is_dir():
         raise typer.BadParameter("its folder does not exist", param_hint="--embeddings")
-    files = list(find_files(paths))
-    if not files:
+    unreadable: list[OSError] = []
+    files = list(find_files(paths, unreadable.append))
+    if not files and not unreadable:
         typer.echo("error: there is no audio file in what was named", err=True)
         raise typer.Exit(1)
-    try:
-        failed = _analyze(files, format, embeddings, bundle, engine, threads)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`). Python would complain again when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        failed = 0
+    limits = DecodeLimits(max_duration_s=max_duration, timeout_s=timeout)
+    failed = _analyze(files, unreadable, format, embeddings, bundle, engine, threads, limits)
     raise typer.Exit(1 if failed else 0)
 
 
 def _analyze(
-    files: list[Path], format: str, embeddings: Path | None, bundle: str, engine: str, threads: int | None
+    files: list[Path],
+    unreadable: list[OSError],
+    format: str,
+    embeddings: Path | None,
+    bundle: str,
+    engine: str,
+    threads: int | None,
+    limits: DecodeLimits,
 ) -> int:
-    """Analyse and print; returns how many files failed."""
-    import numpy as np
-
-    from tunelab.analyzer import load
+    """Analyse and print; returns how many files, and folders that could not be searched, failed."""
+    from tunelab.analyzer import Outcome, load
     from tunelab.cli.output import make_writer
 
-    analyzer = load(bundle, engine=engine, threads=threads)  # type: ignore[arg-type]  # checked by the caller
+    analyzer = load(bundle, engine=engine, threads=threads, limits=limits)  # type: ignore[arg-type]  # checked above
     writer = make_writer(format, analyzer.score.names, analyzer.bundle.name)
-    kept, failed = [], 0
-    for outcome in _with_progress(analyzer.analyze_many(files), len(files)):
-        writer.write(outcome)
+    kept: list[FloatArray] = []
+    failed, read = 0, True
+    outcomes = _with_progress(analyzer.analyze_many(files), len(files))
+    folders = (Outcome(os.fsdecode(error.filename), None, error) for error in unreadable)
+    for outcome in itertools.chain(folders, outcomes):
         if outcome.analysis is None:
             failed += 1
         elif embeddings is not None:
             kept.append(outcome.analysis.embedding)
-    writer.close()
+        read = read and _reaches_its_reader(partial(writer.write, outcome))
+        if not read and embeddings is None:
+            return 0
     if embeddings is not None:
-        with embeddings.open("wb") as file:  # np.save would add a suffix to a name that has none
-            np.save(file, np.array(kept, dtype=np.float32).reshape(len(kept), -1), allow_pickle=False)
+        _save(embeddings, kept, analyzer.bundle.shape.hidden_size)
+    if read:
+        _reaches_its_reader(writer.close)
     if failed and format != "table":
-        typer.echo(f"{failed} of {len(files)} files failed", err=True)
+        typer.echo(f"{failed} of {len(files) + len(unreadable)} files failed", err=True)
     return failed
 
 
-def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Named files as they are, and the audio files of named folders, sorted; each once."""
+def _reaches_its_reader(write: Callable[[], None]) -> bool:
+    """Write to standard output; false if whoever read it has seen enough (``| head``)."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What Python still holds for the stream would fail again when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _save(path: Path, rows: list[FloatArray], width: int) -> None:
+    import numpy as np
+
+    table = np.array(rows, dtype=np.float32).reshape(len(rows), width)
+    try:
+        with path.open("wb") as file:  # np.save would add a suffix to a name that has none
+            np.save(file, table, allow_pickle=False)
+    except OSError as error:
+        typer.echo(f"error: the embeddings cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
+
+
+def find_files(paths: Iterable[Path], unreadable: Callable[[OSError], object] | None = None) -> Iterator[Path]:
+    """Named files as they are, and the audio files of named folders, sorted; each once.
+
+    Args:
+        paths: files and folders.
+        unreadable: is called with the error, its ``filename`` set, for each folder that cannot be searched.
+    """
     seen = set()
     for path in paths:
-        found = sorted(_walk(path)) if path.is_dir() else [path]
+        # os.path, because Path.is_dir() raises where a folder above may not be entered.
+        found = sorted(_walk(path, unreadable)) if os.path.isdir(path) else [path]
         for file in found:
             if file not in seen:
                 seen.add(file)
                 yield file
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+def _walk(folder: Path, unreadable: Callable[[OSError], object] | None) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:

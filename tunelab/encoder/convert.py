@@ -41,9 +41,9 @@ def _last_line(text: str) -> str:
 
 
 def _trace(bundle: Bundle, graph: Path) -> None:
-    import openvino as ov
     import torch
 
+    from tunelab.encoder._openvino import ov
     from tunelab.encoder.maest import load_maest
 
     shape = [1, bundle.mel.max_length, bundle.mel.num_mel_bins]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,6 +12,8 @@ from tunelab.errors import EngineError
 from tunelab.types import FloatArray
 
 EngineName = Literal["auto", "openvino", "torch"]
+
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Engine(Protocol):
@@ -63,9 +66,18 @@ def load_engine(
     raise EngineError(f"unknown engine {engine!r}; choose auto, openvino or torch")
 
 
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_cores(cpu_max: Path = _CPU_MAX) -> int:
+    """CPU cores that this process may use, at least 1: those it may run on, or a container's quota if that is less.
+
+    Args:
+        cpu_max: the quota in the format of cgroup v2; half cores count as whole ones.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (int(number) for number in cpu_max.read_text().split())
+    except (OSError, ValueError):  # no such file, or no limit: the word "max"
+        return cores
+    return max(1, min(cores, math.ceil(quota / period))) if period > 0 else cores
 
 
 def _cuda_visible() -> bool:

@@ -15,15 +15,15 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 
+from tunelab.encoder._openvino import ov
 from tunelab.encoder.bundle import CONFIG, WEIGHTS, Bundle
 from tunelab.encoder.convert import convert
-from tunelab.errors import EngineError
+from tunelab.errors import BundleInvalid, EngineError
 from tunelab.types import FloatArray
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,17 @@ class OpenVinoEngine:
         bundle: which model.
         threads: CPU threads, at least 1.
         precision: ``auto`` lets OpenVINO choose bf16 where the CPU computes it natively; ``f32`` and ``bf16`` force it.
-        cache_dir: where converted graphs are kept; default ``$XDG_CACHE_HOME/tunelab/openvino``.
+        cache_dir: where converted graphs are kept; default ``$XDG_CACHE_HOME/tunelab/openvino``. It need not be
+            writable once the bundle is in it.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto", cache_dir: Path | None = None) -> None:
         self._width = bundle.shape.hidden_size
         self._core = ov.Core()
         graph, model = _read_graph(self._core, bundle, cache_dir)
-        self._core.set_property({"CACHE_DIR": str(graph.parent)})
+        # OpenVINO lets only its own user and group read what it compiled, and fails where it cannot read it.
+        if all(os.access(compiled, os.R_OK) for compiled in graph.parent.glob("*.blob")):
+            self._core.set_property({"CACHE_DIR": str(graph.parent)})
         config: dict[str, object] = {
             # Pinned threads of several processes would all choose the same core.
             "ENABLE_CPU_PINNING": False,
@@ -60,8 +63,9 @@ class OpenVinoEngine:
             config["INFERENCE_PRECISION_HINT"] = precision
         try:
             # One process at a time: OpenVINO maps its cache entries into memory, and a second process that writes one
-            # at the same moment would pull it away (bus error).
-            with _locked(graph.parent.parent / ".lock"):
+            # at the same moment would pull it away (bus error). Where we can write no lock, we
+            # write no entry.
+            with _locked(graph.parent.parent / ".lock", optional=True):
                 self._alone = _Requests(self._core.compile_model(model, "CPU", {**config, "NUM_STREAMS": 1}), 1)
                 self._beside = self._alone
                 if threads > 1:
@@ -146,14 +150,14 @@ def converted_graph(bundle: Bundle, cache_dir: Path | None = None) -> Path:
 
     Raises:
         EngineError: the cache folder cannot be written.
-        BundleInvalid: the weights do not fit.
+        BundleInvalid: the weights do not fit, or cannot be read.
     """
     root = cache_dir or _default_cache()
     entry = root / f"{bundle.name}-{_key(bundle)}"
     graph = entry / "encoder.xml"
-    if graph.is_file():
-        return graph
     try:
+        if graph.is_file():
+            return graph
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / ".lock"):
             if graph.is_file():
@@ -162,6 +166,9 @@ def converted_graph(bundle: Bundle, cache_dir: Path | None = None) -> Path:
             unfinished = Path(tempfile.mkdtemp(dir=root, prefix=".unfinished-"))
             try:
                 convert(bundle, unfinished / graph.name)
+                unfinished.chmod(0o755)  # mkdtemp lets nobody else in; a server may run as another user
+                if entry.exists():  # a rest without its graph; a folder cannot be renamed onto one with files in it
+                    shutil.rmtree(entry)
                 unfinished.rename(entry)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -173,9 +180,12 @@ def converted_graph(bundle: Bundle, cache_dir: Path | None = None) -> Path:
 def _key(bundle: Bundle) -> str:
     """Changes with anything that changes the graph: the weights, the configuration, OpenVINO, how it is traced."""
     digest = hashlib.sha256(f"{_GRAPH_VERSION} {ov.__version__} ".encode())
-    digest.update((bundle.path / CONFIG).read_bytes())
-    with (bundle.path / WEIGHTS).open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
+    try:
+        digest.update((bundle.path / CONFIG).read_bytes())
+        with (bundle.path / WEIGHTS).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise BundleInvalid(f"{bundle.name} cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:16]
 
 
@@ -185,7 +195,21 @@ def _default_cache() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _locked(path: Path, *, optional: bool = False) -> Iterator[None]:
+    """Hold the lock file; where it can be neither made nor opened and is ``optional``, go on without."""
+    with ExitStack() as stack:
+        try:
+            descriptor = _open_lock(path)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            if not optional:
+                raise
         yield
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        return os.open(path, os.O_RDONLY)  # enough for a lock, except on NFS

@@ -58,10 +58,10 @@ def variants(samples: FloatArray) -> dict[str, bytes]:
     wide: FloatArray = soxr.resample(plain, RATE, 48_000)
     files = [
         wav(plain / 4),
-        wav(plain * 3.98),
+        wav(plain * np.float32(3.98)),
         mp3(plain, 64),
         # Both channels carry it, one 3 dB louder than the other.
-        wav(np.stack([1.17 * wide, 0.83 * wide], 1).astype(np.float32), 48_000),
+        wav(np.stack([1.17 * wide, 0.83 * wide], axis=1, dtype=np.float32), 48_000),
         wav(soxr.resample(plain, RATE, 22_050), 22_050),
         wav(soxr.resample(plain, RATE, 44_100), 44_100),
         # A clip has no more than the window: its beginning comes last.
