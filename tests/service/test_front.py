@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
@@ -23,6 +24,7 @@ class Proxy:
 
     def __init__(self) -> None:
         self.received = 0
+        self.bodies: list[bytes] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.release: asyncio.Event | None = None
         self.status = 200
@@ -48,6 +50,7 @@ class Proxy:
         while True:
             message: Message = await receive()
             self.received += len(message.get("body", b""))
+            self.bodies.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return
 
@@ -90,6 +93,43 @@ def test_a_body_that_does_not_say_is_read_one_chunk_past_the_limit() -> None:
 
     received = run(scenario).received
     assert MB < received < 1.5 * MB
+
+
+def test_small_parts_are_handed_on_together_and_nothing_is_lost() -> None:
+    data = np.random.default_rng(0).bytes(900_000)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 10_000):
+            yield data[start : start + 10_000]
+
+    async def scenario(client: httpx.AsyncClient, proxy: Proxy) -> None:
+        assert (await client.post("/", content=parts())).status_code == 200
+        assert b"".join(proxy.bodies) == data
+        assert len(proxy.bodies) == 1
+
+    run(scenario)
+
+
+def test_a_client_that_goes_away_is_told_of_after_what_it_sent() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    seen: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend([await receive(), await receive()])
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing to send")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    asyncio.run(FrontMiddleware(app, load_settings())(scope, receive, send))
+    assert [message["type"] for message in seen] == ["http.request", "http.disconnect"]
+    assert seen[0]["body"] == b"half"
 
 
 def test_all_bodies_together_are_bounded() -> None:

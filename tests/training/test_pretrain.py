@@ -100,3 +100,20 @@ def test_tokens_know_their_time() -> None:
     assert times.shape == (936,)
     assert times[0] == times[117] == 0
     assert times[116] == 45
+
+
+def test_the_encoder_waits_until_the_projectors_have_learnt() -> None:
+    assert module._rate(0.02, 0.03) == 0.0
+    assert 0 < module._rate(0.031, 0.03) < 0.05
+    assert module._rate(0.02, 0.0) > 0.3
+    assert module._rate(0.12, 0.03) == pytest.approx(module._rate(0.12, 0.0))
+    assert module._rate(1.0, 0.03) == pytest.approx(0.01, abs=1e-3)
+    config = PretrainConfig(growth=((0.0, 1),))
+    student = Student(1, 10, 12, 8)
+    muon, adam = module.optimisers(student, config)
+    groups = [{id(weight) for weight in group["params"]} for group in adam.param_groups]
+    assert groups[1] == {
+        id(w) for part in ("to_dense", "to_trunk", "to_scores") for w in getattr(student, part).parameters()
+    }
+    every = groups[0] | groups[1] | {id(weight) for group in muon.param_groups for weight in group["params"]}
+    assert every == {id(weight) for weight in student.parameters() if weight.requires_grad}

@@ -21,6 +21,7 @@ from tunelab.settings import Settings
 
 _STEERING = frozenset({"x-request-timeout-seconds", "x-request-disconnect-disabled", "serve-multiplexed-model-id"})
 """Headers with which a client could tell Ray Serve what to do; with hyphens or underscores."""
+_PART_BYTES = 1 << 20
 _DRAIN_BYTES, _DRAIN_S = 8_000_000, 2.0
 """Of a refused body so much is still taken: a client that is cut off while it sends often never sees the answer."""
 
@@ -82,16 +83,34 @@ def _passes(name: bytes, value: bytes) -> bool:
 
 
 def _bounded(receive: Receive, largest: int) -> Receive:
-    """Stops reading after ``largest`` bytes: whoever gets the one message beyond refuses, and nobody needs more."""
+    """Stops reading after ``largest`` bytes: whoever gets the one message beyond refuses, and nobody needs more.
+
+    Hands on parts of :data:`_PART_BYTES`: each message costs the proxy and the replica more than its bytes do, and the
+    server makes them of 64 kB.
+    """
     received = 0
+    waiting: list[Message] = []
 
     async def bounded() -> Message:
         nonlocal received
+        if waiting:
+            return waiting.pop()
         if received > largest:
             await asyncio.get_running_loop().create_future()  # until the answer is out and this is cancelled
-        message = await receive()
-        received += len(message.get("body", b""))
-        return message
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more and size < _PART_BYTES and received <= largest:
+            message = await receive()
+            if message["type"] != "http.request":
+                if not parts:
+                    return message
+                waiting.append(message)
+                break
+            body, more = message.get("body", b""), message.get("more_body", False)
+            parts.append(body)
+            size += len(body)
+            received += len(body)
+        return {"type": "http.request", "body": b"".join(parts), "more_body": more}
 
     return bounded
 

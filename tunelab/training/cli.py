@@ -92,7 +92,7 @@ def pretrain(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = PretrainConfig(minutes=minutes)
     if init is not None:
-        config = replace(config, init=str(init), growth=((0.0, 6),), muon_lr=1e-3, adam_lr=5e-4)
+        config = replace(config, init=str(init), growth=((0.0, 6),), muon_lr=6e-4, projectors_first=0.03)
     run_pretraining(corpus / "clips", corpus / run, config)
     embed_clips(corpus / "clips", corpus / run)
 

@@ -43,7 +43,9 @@ FOLLOWED = [2, 1, 6, 0, 3, 5]
 class PretrainConfig:
     """What one run does. Learning rates are peaks; ``growth`` holds shares of the time and the number of blocks from
     then on; ``checkpoint_s`` is the seconds between checkpoints; ``workers`` threads share each batch; levels vary by
-    up to ``gain_db``; ``init`` is the folder of a bundle whose encoder, mean and std the run begins with.
+    up to ``gain_db``; ``init`` is the folder of a bundle whose encoder, mean and std the run begins with, and for a share
+    ``projectors_first`` of the time only the new projectors learn: what they ask for before would undo
+    a trained encoder.
     """
 
     minutes: float = 44.0
@@ -57,6 +59,7 @@ class PretrainConfig:
     workers: int = 2
     gain_db: float = 4.0
     init: str = ""
+    projectors_first: float = 0.0
 
 
 @dataclass(slots=True)
@@ -193,13 +196,24 @@ def optimisers(
     matrices = {name: weight for name, weight in student.ast.layers.named_parameters() if weight.ndim == 2}
     known = {id(weight) for weight in matrices.values()}
     others = [weight for weight in student.parameters() if id(weight) not in known and weight.requires_grad]
+    projectors = {
+        id(weight) for part in (student.to_dense, student.to_trunk, student.to_scores) for weight in part.parameters()
+    }
     inner = [weight for name, weight in matrices.items() if name.split(".")[-2] in MAPS_INTO_PARTS]
     outer = [weight for name, weight in matrices.items() if name.split(".")[-2] not in MAPS_INTO_PARTS]
     parts = student.ast.config.num_attention_heads
     groups = [{"params": inner, "rows": parts}, {"params": outer, "columns": parts}]
     return [
         Muon(groups, lr=config.muon_lr, decay=config.decay, pool=pool),
-        torch.optim.AdamW(others, lr=config.adam_lr, betas=(0.9, 0.98), weight_decay=config.decay),
+        torch.optim.AdamW(
+            [
+                {"params": [weight for weight in others if id(weight) not in projectors]},
+                {"params": [weight for weight in others if id(weight) in projectors], "projectors": True},
+            ],
+            lr=config.adam_lr,
+            betas=(0.9, 0.98),
+            weight_decay=config.decay,
+        ),
     ]
 
 
@@ -247,10 +261,10 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
             if len(student.ast.layers) < wanted:
                 student.grow(wanted)
                 tools = _carry_over(tools, optimisers(student, config, pool))
-            rate = min(1.0, (progress + 1e-3) / 0.06) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
             for tool, peak in zip(tools, (config.muon_lr, config.adam_lr), strict=True):
                 for group in tool.param_groups:
-                    group["lr"] = peak * rate
+                    after = 0.0 if group.get("projectors") else config.projectors_first
+                    group["lr"] = peak * _rate(progress, after)
             index = torch.multinomial(data.weights, config.batch, generator=generators[0])
             loss = set_gradients(student, data, index, step % 2 == 1, generators, pool, config.gain_db)
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -294,6 +308,12 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
     # As it is read back: lists instead of tuples.
     written: dict[str, Any] = json.loads(text)
     return written
+
+
+def _rate(progress: float, after: float) -> float:
+    """Share of the peak learning rate: zero until ``after``, a warm-up of 6 % of the time, then a cosine to 1 %."""
+    warm_up = min(1.0, max(0.0, progress - after + 1e-3) / 0.06) if progress >= after else 0.0
+    return warm_up * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _carry_over(old: list[torch.optim.Optimizer], new: list[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
