@@ -24,7 +24,7 @@ class AppArgs(BaseModel):
     bundle: str = DEFAULT_BUNDLE
     """Name or path of the model bundle."""
     engine: Literal["auto", "openvino", "torch"] = "auto"
-    precision: Literal["auto", "f32", "bf16"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
     encoder_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of one encoder replica; unset: every core that it may use."""
     decoder_threads: Annotated[int, Field(ge=1, le=64)] = 2

@@ -20,7 +20,7 @@ class EncoderBatch:
         bundle: name or path.
         engine: ``auto``, ``openvino`` or ``torch``.
         threads: CPU threads of this replica; ``None`` takes every core it may use.
-        precision: ``auto``, ``f32`` or ``bf16``.
+        precision: ``auto``, ``f32``, ``bf16`` or ``int8``.
     """
 
     def __init__(self, bundle: str, engine: EngineName, threads: int | None, precision: str) -> None:

@@ -46,7 +46,7 @@ class Analyzer:
         bundle: which model.
         engine: ``auto``, ``openvino`` or ``torch``.
         threads: CPU threads, at least 1; ``None`` takes every core this process may use.
-        precision: ``auto``, ``f32`` or ``bf16``.
+        precision: ``auto``, ``f32``, ``bf16`` or ``int8``.
         limits: what the decoder refuses.
 
     Raises:

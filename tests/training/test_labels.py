@@ -27,8 +27,8 @@ def test_every_axis_rises_with_its_upper_and_falls_with_its_lower_tags(head: str
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_blending_keeps_the_scale_of_the_scores(answers: tuple[FloatArray, FloatArray], weight: float) -> None:
     scores, tags = answers
-    blended = Labeller.measure(scores, tags, np.zeros((500, 4), np.float32)).blend(scores, tags, "energy", weight)
-    wanted = scores[:, SCORE_COLUMN["energy"]]
+    blended = Labeller.measure(scores, tags, np.zeros((500, 4), np.float32)).blend(scores, tags, "happiness", weight)
+    wanted = scores[:, SCORE_COLUMN["happiness"]]
     assert float(blended.mean()) == pytest.approx(float(wanted.mean()), abs=1e-4)
     assert float(blended.std()) == pytest.approx(float(wanted.std()), rel=0.2)
     if weight == 0.0:

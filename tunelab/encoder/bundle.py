@@ -22,6 +22,7 @@ CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
 HEADS_FILE = "heads.safetensors"
+RANGES = "int8.json"
 CARD = "card.json"
 
 _HASH_CHUNK = 1 << 20
@@ -135,7 +136,7 @@ class Bundle:
     def fingerprint(self) -> str:
         """SHA-256 over the files that decide a score, 64 hexadecimal digits."""
         digest = hashlib.sha256()
-        for name in (CONFIG, PREPROCESSOR, WEIGHTS, HEADS_FILE):
+        for name in (CONFIG, PREPROCESSOR, WEIGHTS, HEADS_FILE, RANGES):
             path = self.path / name
             digest.update(name.encode())
             if path.is_file():

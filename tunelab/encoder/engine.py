@@ -41,14 +41,15 @@ def load_engine(
         bundle: which model.
         engine: ``auto`` is ``torch`` where a CUDA GPU is visible, else ``openvino``.
         threads: CPU threads to use, at least 1; ``None`` takes every core this process may use.
-        precision: ``auto`` (bf16 where the hardware has it), ``f32`` or ``bf16``.
+        precision: ``f32``, ``bf16``, ``int8`` (OpenVINO, for bundles with ``int8.json``), or ``auto``: int8 on a CPU
+            with instructions for it, else bf16 where the hardware has it.
 
     Raises:
         EngineError: unknown engine or precision, or the engine cannot start here.
         BundleInvalid: the weights do not fit.
     """
-    if precision not in ("auto", "f32", "bf16"):
-        raise EngineError(f"unknown precision {precision!r}; choose auto, f32 or bf16")
+    if precision not in ("auto", "f32", "bf16", "int8"):
+        raise EngineError(f"unknown precision {precision!r}; choose auto, f32, bf16 or int8")
     threads = threads if threads is not None else available_cores()
     if threads < 1:
         raise EngineError("threads must be at least 1")
@@ -60,6 +61,8 @@ def load_engine(
 
         return OpenVinoEngine(bundle, threads=threads, precision=precision)
     if engine == "torch":
+        if precision == "int8":
+            raise EngineError("int8 is for the engine openvino")
         from tunelab.encoder.torch_engine import TorchEngine
 
         return TorchEngine(bundle, threads=threads, precision=precision)

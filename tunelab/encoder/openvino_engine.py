@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from tunelab.encoder._openvino import ov
-from tunelab.encoder.bundle import CONFIG, WEIGHTS, Bundle
+from tunelab.encoder.bundle import CONFIG, RANGES, WEIGHTS, Bundle
 from tunelab.encoder.convert import convert
+from tunelab.encoder.quantize import has_int8_products, quantise, read_ranges
 from tunelab.errors import BundleInvalid, EngineError
 from tunelab.types import FloatArray
 
@@ -42,15 +43,22 @@ class OpenVinoEngine:
     Args:
         bundle: which model.
         threads: CPU threads, at least 1.
-        precision: ``auto`` lets OpenVINO choose bf16 where the CPU computes it natively; ``f32`` and ``bf16`` force it.
+        precision: ``auto`` takes int8 where the bundle has ranges for it and the CPU instructions, else lets OpenVINO
+            choose bf16 where the CPU computes it natively; ``f32``, ``bf16`` and ``int8`` force it.
         cache_dir: where converted graphs are kept; default ``$XDG_CACHE_HOME/tunelab/openvino``. It need not be
             writable once the bundle is in it.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto", cache_dir: Path | None = None) -> None:
         self._width = bundle.shape.hidden_size
+        ranges = read_ranges(bundle.path)
+        if precision == "int8" and ranges is None:
+            raise EngineError(f"{bundle.name} has no {RANGES}: it cannot be run in int8")
+        integers = ranges if precision == "int8" or (precision == "auto" and has_int8_products()) else None
         self._core = ov.Core()
         graph, model = _read_graph(self._core, bundle, cache_dir)
+        if integers is not None:
+            quantise(model, integers)
         # OpenVINO lets only its own user and group read what it compiled, and fails where it cannot read it.
         if all(os.access(compiled, os.R_OK) for compiled in graph.parent.glob("*.blob")):
             self._core.set_property({"CACHE_DIR": str(graph.parent)})
@@ -59,7 +67,7 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_NUM_THREADS": threads,
         }
-        if precision != "auto":
+        if precision in ("f32", "bf16"):
             config["INFERENCE_PRECISION_HINT"] = precision
         try:
             # One process at a time: OpenVINO maps its cache entries into memory, and a second process that writes one
@@ -75,7 +83,7 @@ class OpenVinoEngine:
             raise EngineError(f"the model cache cannot be written: {error.strerror}") from error
         except RuntimeError as error:
             raise EngineError("OpenVINO cannot run the encoder on this machine") from error
-        self.name = f"openvino-{self._alone.precision}"
+        self.name = "openvino-int8" if integers is not None else f"openvino-{self._alone.precision}"
 
     def __call__(self, mels: FloatArray) -> FloatArray:
         """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``."""

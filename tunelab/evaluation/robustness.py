@@ -57,7 +57,7 @@ def variants(samples: FloatArray) -> dict[str, bytes]:
     plain = (samples * (0.25 / max(float(np.abs(samples).max()), 1e-6))).astype(np.float32)
     wide: FloatArray = soxr.resample(plain, RATE, 48_000)
     files = [
-        wav(plain / 4),
+        wav(plain * np.float32(0.25)),
         wav(plain * np.float32(3.98)),
         mp3(plain, 64),
         # Both channels carry it, one 3 dB louder than the other.

@@ -111,5 +111,17 @@ def train(
         typer.echo(f"{head:17} r {row['pearson_r']:.3f} {row['ci95']} {'shipped' if row['shipped'] else 'dropped'}")
 
 
+@commands.command("quantise")
+def quantise(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    clips: Annotated[Path, typer.Argument(help="A folder of rendered clips; training clips are used.")],
+    count: Annotated[int, typer.Option(min=8, help="Windows to look at.")] = 64,
+) -> None:
+    """Measure the ranges with which the encoder runs in 8-bit integers, and write them into the bundle."""
+    from tunelab.training.quantise import quantise_bundle
+
+    typer.echo(f"{len(quantise_bundle(bundle, clips, count))} layers")
+
+
 if __name__ == "__main__":
     commands()

@@ -43,9 +43,9 @@ FOLLOWED = [2, 1, 6, 0, 3, 5]
 class PretrainConfig:
     """What one run does. Learning rates are peaks; ``growth`` holds shares of the time and the number of blocks from
     then on; ``checkpoint_s`` is the seconds between checkpoints; ``workers`` threads share each batch; levels vary by
-    up to ``gain_db``; ``init`` is the folder of a bundle whose encoder, mean and std the run begins with, and for a share
-    ``projectors_first`` of the time only the new projectors learn: what they ask for before would undo
-    a trained encoder.
+    up to ``gain_db``; ``init`` is the folder of a bundle whose encoder, mean and std the run begins with. Then for a
+    share ``projectors_first`` of the time only the new projectors learn: what they ask for before would undo a trained
+    encoder.
     """
 
     minutes: float = 44.0
@@ -201,15 +201,16 @@ def optimisers(
     }
     inner = [weight for name, weight in matrices.items() if name.split(".")[-2] in MAPS_INTO_PARTS]
     outer = [weight for name, weight in matrices.items() if name.split(".")[-2] not in MAPS_INTO_PARTS]
+    slow_and_quick: list[dict[str, Any]] = [
+        {"params": [weight for weight in others if id(weight) not in projectors]},
+        {"params": [weight for weight in others if id(weight) in projectors], "projectors": True},
+    ]
     parts = student.ast.config.num_attention_heads
     groups = [{"params": inner, "rows": parts}, {"params": outer, "columns": parts}]
     return [
         Muon(groups, lr=config.muon_lr, decay=config.decay, pool=pool),
         torch.optim.AdamW(
-            [
-                {"params": [weight for weight in others if id(weight) not in projectors]},
-                {"params": [weight for weight in others if id(weight) in projectors], "projectors": True},
-            ],
+            slow_and_quick,
             lr=config.adam_lr,
             betas=(0.9, 0.98),
             weight_decay=config.decay,
