@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from tunelab.audio.decode import decode
 from tunelab.evaluation.robustness import CONDITIONS, RATE, held_out_clips, measure, table, variants
+from tunelab.evaluation.scoring import compare_scores
 from tunelab.types import FloatArray
 
 
@@ -53,3 +54,13 @@ def test_held_out_clips_are_spread_over_the_shards(tmp_path: Path) -> None:
     clips = held_out_clips(tmp_path, 4)
     assert len(clips) == 4
     assert {round(float(clip[0]) * 32767) for clip in clips} == {1000, 2000}
+
+
+def test_differences_of_scores_are_in_points() -> None:
+    exact = {"energy": np.array([0.5, 0.6, 0.7], np.float32)}
+    rows = compare_scores(exact, {"energy": np.array([0.5, 0.61, 0.67], np.float32)})
+    assert rows["energy"] == {
+        "mean": pytest.approx(1.33, abs=0.01),
+        "p99": pytest.approx(2.96, abs=0.01),
+        "largest": 3.0,
+    }

@@ -148,6 +148,10 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             f"| {row['head']} | {row['measure']} | {row['value']:.3f} | {row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} "
             f"| {row['n']} | {row['vibenet']:.3f} |"
         )
+    if "embedding" in card:
+        lines += ["", "## The embedding", "", *_embedding_rows(card["embedding"])]
+    if "int8" in card:
+        lines += ["", "## In 8-bit integers", "", *_int8_rows(card["int8"])]
     if "robustness" in card:
         lines += [
             "",
@@ -160,3 +164,34 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in card["limits"])]
     lines += ["", "## Reproduce", "", "```", *card["reproduce"], "```", ""]
     return "\n".join(lines)
+
+
+def _embedding_rows(rows: Mapping[str, Any]) -> list[str]:
+    names = list(rows["participation_ratio"])
+    lines = [
+        "Accuracy of a linear probe (5-fold cross-validation) / how often the nearest clip has the same label; and the",
+        "participation ratio, the effective number of dimensions. Packages were trained on, the songs were not.",
+        "",
+        f"| | {' | '.join(names)} |",
+        "|---" * (1 + len(names)) + "|",
+    ]
+    for label, title in (("genre", "genre of real songs"), ("package", "package of origin")):
+        cells = [f"{rows[label][name]['probe']:.3f} / {rows[label][name]['neighbour']:.3f}" for name in names]
+        lines.append(f"| {title} (n = {rows[label]['n']}) | {' | '.join(cells)} |")
+    ratios = [f"{rows['participation_ratio'][name]:.1f}" for name in names]
+    return [*lines, f"| participation ratio | {' | '.join(ratios)} |"]
+
+
+def _int8_rows(rows: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"Scores of {rows['n']} real songs against float32, in points, and what becomes of the listeners' rows.",
+        "",
+        "| head | mean | 99 % at most | largest |",
+        "|---|---|---|---|",
+    ]
+    for head, row in rows["points"].items():
+        lines.append(f"| {head} | {row['mean']:.2f} | {row['p99']:.2f} | {row['largest']:.2f} |")
+    lines += ["", "| head | measure | float32 | int8 |", "|---|---|---|---|"]
+    for row in rows["listeners"]:
+        lines.append(f"| {row['head']} | {row['measure']} | {row['f32']:.4f} | {row['int8']:.4f} |")
+    return lines

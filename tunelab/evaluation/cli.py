@@ -32,6 +32,54 @@ def evaluate(
         typer.echo(f"{row['head']:17} {figure}  {row['measure']}")
 
 
+@commands.command("compare-precisions")
+def compare_precisions(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    validation: Annotated[Path, typer.Option(help="A folder with labels.csv and audio.")],
+    write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
+) -> None:
+    """Print how far int8 moves scores and listener figures from float32, both on OpenVINO."""
+    from tunelab.encoder.bundle import Bundle
+    from tunelab.evaluation.listeners import listener_figures, read_labels
+    from tunelab.evaluation.scoring import compare_scores, score_folder
+    from tunelab.training.finish import update_card
+
+    opened = Bundle.open(bundle)
+    exact, integers = (score_folder(opened, validation, precision=precision) for precision in ("f32", "int8"))
+    points = compare_scores(exact, integers)
+    table = read_labels(validation)
+    figures = [
+        {"head": one["head"], "measure": one["measure"], "f32": one["value"], "int8": other["value"]}
+        for one, other in zip(listener_figures(table, exact), listener_figures(table, integers), strict=True)
+    ]
+    if write:
+        update_card(bundle, {"int8": {"n": len(table), "points": points, "listeners": figures}})
+    for head, row in points.items():
+        typer.echo(
+            f"{head:17} moved by {row['mean']:.2f} points, 99 % by at most {row['p99']:.2f}, {row['largest']:.2f}"
+        )
+    for row in figures:
+        typer.echo(f"{row['head']:17} {row['f32']:.4f} -> {row['int8']:.4f}  {row['measure']}")
+
+
+@commands.command("embedding")
+def embedding(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    clips: Annotated[Path, typer.Option(help="A folder of rendered clips.")],
+    validation: Annotated[Path, typer.Option(help="A folder with labels.csv and audio.")],
+    write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
+) -> None:
+    """Print how rich the embedding is, beside mel statistics and vibenet's pooled feature."""
+    from tunelab.evaluation.embedding import embedding_report
+    from tunelab.training.finish import update_card
+
+    rows = embedding_report(bundle, clips, validation)
+    if write:
+        update_card(bundle, {"embedding": rows})
+    for name, row in rows.items():
+        typer.echo(f"{name}: {row}")
+
+
 @commands.command("robustness")
 def robustness(
     bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],

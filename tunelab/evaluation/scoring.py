@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soundfile as sf
 import torch
 
 from tunelab.audio.mel import LogMel
+from tunelab.encoder import load_engine
 from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
 from tunelab.evaluation.listeners import read_labels
@@ -17,24 +19,29 @@ from tunelab.heads.mlp import load_heads
 from tunelab.types import FloatArray
 
 
-def score_folder(bundle: Bundle, validation: Path, *, time_stride: int | None = None) -> dict[str, FloatArray]:
+def score_folder(
+    bundle: Bundle, validation: Path, *, time_stride: int | None = None, precision: str | None = None
+) -> dict[str, FloatArray]:
     """Score every clip of a validation folder; shorter clips are tiled to the window, longer ones cut to their middle.
 
     Args:
         bundle: encoder and heads.
         validation: a folder with ``labels.csv`` and 16 kHz mono audio.
         time_stride: keep every n-th time patch instead of what the bundle says.
+        precision: run OpenVINO in it, instead of the reference in PyTorch.
 
     Returns:
         head -> float32, shape ``(n,)``, 0..1, in the order of the labels.
 
     Raises:
         ValueError: a clip has another sampling rate than the bundle.
+        EngineError: OpenVINO cannot run in that precision here.
     """
     if time_stride is not None:
         pooling = bundle.pooling.model_copy(update={"time_patch_stride": time_stride})
         bundle = replace(bundle, pooling=pooling)
-    encoder, heads, mel = load_maest(bundle), load_heads(bundle), LogMel(bundle.mel)
+    encode = _reference(bundle) if precision is None else load_engine(bundle, "openvino", precision=precision)
+    heads, mel = load_heads(bundle), LogMel(bundle.mel)
     scores: dict[str, list[float]] = {head: [] for head in heads.names}
     size = bundle.mel.num_samples
     for path in read_labels(validation).path:
@@ -43,8 +50,27 @@ def score_folder(bundle: Bundle, validation: Path, *, time_stride: int | None = 
             raise ValueError(f"{path} has {rate} Hz, the bundle wants {bundle.mel.sampling_rate} Hz")
         start = max(0, (len(samples) - size) // 2)
         window = np.resize(samples[start : start + size], size)
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            embedding = encoder(torch.from_numpy(mel(window))[None])[0].float().numpy()
-        for head, value in heads(embedding).items():
+        for head, value in heads(encode(mel(window)[None])[0]).items():
             scores[head].append(value)
     return {head: np.array(values, np.float32) for head, values in scores.items()}
+
+
+def _reference(bundle: Bundle) -> Callable[[FloatArray], FloatArray]:
+    encoder = load_maest(bundle)
+
+    def encode(mels: FloatArray) -> FloatArray:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            embeddings: FloatArray = encoder(torch.from_numpy(mels)).float().numpy()
+        return embeddings
+
+    return encode
+
+
+def compare_scores(exact: Mapping[str, FloatArray], other: Mapping[str, FloatArray]) -> dict[str, dict[str, float]]:
+    """How far scores ``(n,)`` lie apart: head -> mean, 99th percentile and largest difference in points of 0 to 100."""
+    rows = {}
+    for head, wanted in exact.items():
+        points = 100 * np.abs(other[head] - wanted)
+        figures = {"mean": points.mean(), "p99": np.percentile(points, 99), "largest": points.max()}
+        rows[head] = {name: round(float(value), 2) for name, value in figures.items()}
+    return rows

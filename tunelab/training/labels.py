@@ -119,7 +119,8 @@ class Labeller:
     def blend(self, scores: FloatArray, tags: FloatArray, head: str, weight: float) -> FloatArray:
         """vibenet's score and the axis, weighted ``1 - weight`` to ``weight``, and then what genres say.
 
-        Shape ``(n,)``, on vibenet's scale. Without tags (``weight`` 0) genres, which are read from them, do not count either.
+        Shape ``(n,)``, on vibenet's scale. Without tags (``weight`` 0) genres do not count either: they are read from
+        them.
         """
         mean, std = self.score[head]
         from_scores = (scores[:, SCORE_COLUMN[head]] - mean) / std
