@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -99,11 +100,55 @@ def pretrain(
 
 @commands.command("train")
 def train(
+    labels: Annotated[Path, typer.Option(help="A table of labels, or the dataset's folder.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    encoder: Annotated[str, typer.Option(help="The bundle whose encoder is used.")] = "tunelab-v1",
+    kind: Annotated[str, typer.Option("--format", help="csv, fma, spotify, jamendo or gtzan-speech.")] = "csv",
+    audio: Annotated[Path | None, typer.Option(help="Folder of the audio; by default that of the table.")] = None,
+    store: Annotated[Path, typer.Option(help="Where embeddings are kept.")] = Path("embeddings"),
+) -> None:
+    """Train heads on your own labels, and write a bundle that can be served at once.
+
+    Embeddings are computed once and kept; after that it takes seconds.
+    """
+    from tunelab.encoder.bundle import find_bundle
+    from tunelab.training.datasets import LOADERS, DatasetError
+    from tunelab.training.embedding_store import EmbeddingStore
+    from tunelab.training.own_heads import embed_examples, embedder, fit, write_own_bundle
+
+    if kind not in LOADERS:
+        raise typer.BadParameter(f"one of {', '.join(LOADERS)}", param_hint="--format")
+    if out.exists():
+        raise typer.BadParameter(f"{out.name} exists", param_hint="--out")
+    try:
+        examples = LOADERS[kind](labels, audio or (labels if labels.is_dir() else labels.parent))
+    except (DatasetError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="--labels") from None
+    bundle = find_bundle(encoder)
+    with typer.progressbar(length=len(examples), label=f"{len(examples)} files", file=sys.stderr) as bar:
+        kept, embeddings, failures = embed_examples(
+            examples, embedder(bundle), EmbeddingStore(store, bundle.name, bundle.revision), lambda done: bar.update(1)
+        )
+    for path, reason in failures.items():
+        typer.echo(f"{path}: {reason}", err=True)
+    tensors, rows = fit(kept, embeddings)
+    for head, row in rows.items():
+        figures = f"r {row['pearson_r']:.3f} {row['ci95']}, n = {row['n']}" if "pearson_r" in row else str(row["why"])
+        typer.echo(f"{head:17} {figures} {'shipped' if row['shipped'] else 'dropped'}")
+    if not tensors:
+        typer.echo("no head passed the gate: nothing was written", err=True)
+        raise typer.Exit(1)
+    write_own_bundle(bundle, out, tensors, rows, f"{labels.name} ({len(kept)} files)")
+    typer.echo(f"wrote {out}")
+
+
+@commands.command("bundle")
+def write(
     corpus: Corpus,
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
     run: Annotated[str, typer.Option(help="Name of the pre-training run.")] = "run1",
 ) -> None:
-    """Train the heads and write the bundle with its card."""
+    """Train the shipped heads on the corpus and write the bundle with its card."""
     from tunelab.training.finish import write_bundle
 
     card = write_bundle(corpus, corpus / run, out)

@@ -26,7 +26,7 @@ REPRODUCE = [
     "python -m tunelab.training.cli clips CORPUS --seconds 660 --heldout-seconds 70",
     "python -m tunelab.training.cli tag CORPUS",
     "python -m tunelab.training.cli pretrain CORPUS --minutes 44",
-    "python -m tunelab.training.cli train CORPUS --out models/tunelab-v1",
+    "python -m tunelab.training.cli bundle CORPUS --out models/tunelab-v1",
     "python -m tunelab.evaluation.cli --bundle models/tunelab-v1 --validation VALIDATION",
 ]
 

@@ -56,7 +56,7 @@ TAG_WEIGHTS: dict[str, float] = {
     "danceability": 0.5,
     "happiness": 0.5,
     "acousticness": 0.35,
-    "instrumentalness": 0.5,
+    "instrumentalness": 0.7,
     "speechiness": 0.35,
 }
 """Share of the axis in the label. The axes were written down first; the shares were then set after a look at half of

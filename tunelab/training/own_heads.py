@@ -1,0 +1,171 @@
+"""Heads on anybody's labels: files and values -> embeddings, once -> heads -> gate -> a bundle that serves at once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunelab.audio.extract import MelExtractor
+from tunelab.encoder import load_engine
+from tunelab.encoder.bundle import CONFIG, PREPROCESSOR, RANGES, WEIGHTS, Bundle
+from tunelab.errors import TuneLabError
+from tunelab.evaluation.metrics import auc, ccc, interval, pearson, rmse, spearman
+from tunelab.training.datasets import Example, by_head
+from tunelab.training.embedding_store import EmbeddingStore
+from tunelab.training.export import write_heads, write_json
+from tunelab.training.heads import CROSS_ENTROPY, GATE, passes_gate, train_head
+from tunelab.types import FloatArray, content_id
+
+LEAST_EXAMPLES = 50
+"""Fewer labelled files than this make no head."""
+_HELD_OUT, _DEVELOPMENT = 0.2, 0.15
+"""Shares of the groups, where a dataset has no splits of its own."""
+
+Failures = dict[str, str]
+"""Path -> why it could not be used."""
+
+
+def embedder(bundle: Bundle) -> Callable[[bytes], FloatArray]:
+    """Bytes of a file -> embedding, float32 ``(768,)``; the bundle need not have heads."""
+    extract, encode = MelExtractor(bundle.mel), load_engine(bundle)
+
+    def embed(data: bytes) -> FloatArray:
+        embedding: FloatArray = encode(extract(data).mel[np.newaxis])[0]
+        return embedding
+
+    return embed
+
+
+def embed_examples(
+    examples: list[Example],
+    embed: Callable[[bytes], FloatArray],
+    store: EmbeddingStore,
+    told: Callable[[int], None] = lambda done: None,
+) -> tuple[list[Example], FloatArray, Failures]:
+    """Embeddings of all files that can be decoded; those in the store are not computed again.
+
+    Args:
+        examples: what to embed.
+        embed: of :func:`embedder`.
+        store: of the same bundle.
+        told: called with the number of files done.
+
+    Returns:
+        The examples that are left, their embeddings ``(n, 768)`` in the same order, and the failures.
+    """
+    kept: list[Example] = []
+    ids: list[str] = []
+    failures: Failures = {}
+    for number, example in enumerate(examples, start=1):
+        try:
+            data = example.path.read_bytes()
+            name = content_id(data)
+            if name not in store:
+                store.add(name, embed(data))
+            kept.append(example)
+            ids.append(name)
+        except (TuneLabError, OSError) as error:
+            failures[str(example.path)] = str(error)
+        told(number)
+    return kept, store.read(ids), failures
+
+
+def split_of(examples: list[Example]) -> npt.NDArray[np.str_]:
+    """``train``, ``validation`` or ``test`` for each: the dataset's own, else by a hash of the group."""
+    return np.array([example.split or _hashed_split(example.group) for example in examples])
+
+
+def _hashed_split(group: str) -> str:
+    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
+    if place < _HELD_OUT:
+        return "test"
+    return "validation" if place < _HELD_OUT + _DEVELOPMENT else "train"
+
+
+def fit(examples: list[Example], embeddings: FloatArray) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+    """Train a head for every score that has labels.
+
+    Returns:
+        Tensors of the heads that passed the gate, and a row of the card for each head.
+    """
+    splits = split_of(examples)
+    groups = np.unique([example.group for example in examples], return_inverse=True)[1]
+    tensors: dict[str, FloatArray] = {}
+    rows: dict[str, Any] = {}
+    for head, numbers in by_head(examples):
+        index = np.array(numbers)
+        labels = np.array([examples[number].labels[head] for number in numbers], np.float32)
+        part = {name: splits[index] == name for name in ("train", "validation", "test")}
+        if len(index) < LEAST_EXAMPLES or min(int(chosen.sum()) for chosen in part.values()) < 2:
+            rows[head] = {"shipped": False, "n": len(index), "why": f"fewer than {LEAST_EXAMPLES} labelled files"}
+            continue
+        fitted = train_head(
+            head,
+            (embeddings[index[part["train"]]], labels[part["train"]]),
+            (embeddings[index[part["validation"]]], labels[part["validation"]]),
+            embeddings[index[part["test"]]],
+        )
+        truth = labels[part["test"]]
+        rows[head] = _row(head, fitted.heldout, truth, groups[index[part["test"]]]) | {
+            "n_train": int(part["train"].sum()),
+            "epochs": fitted.chosen_epoch,
+        }
+        if rows[head]["shipped"]:
+            tensors |= fitted.tensors
+    return tensors, rows
+
+
+def _row(head: str, score: FloatArray, truth: FloatArray, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
+    r = pearson(score, truth)
+    low, high = interval(pearson, score, truth, groups)
+    row: dict[str, Any] = {
+        "shipped": passes_gate(r),
+        "loss": "binary cross-entropy" if head in CROSS_ENTROPY else "mean square error",
+        "truth": "the labels that were given",
+        "n": len(score),
+        "pearson_r": round(r, 4),
+        "ci95": [round(low, 4), round(high, 4)],
+        "spearman": round(spearman(score, truth), 4),
+        "ccc": round(ccc(score, truth), 4),
+        "rmse": round(rmse(score, truth), 4),
+    }
+    if set(np.unique(truth)) <= {0.0, 1.0}:
+        row["auc"] = round(auc(score, truth), 4)
+    if not row["shipped"]:
+        row["why"] = f"r below the gate of {GATE} on the held-out split"
+    return row
+
+
+def write_own_bundle(
+    source: Bundle, out: Path, tensors: Mapping[str, FloatArray], rows: Mapping[str, Any], labels: str
+) -> None:
+    """Write a bundle with the encoder of ``source`` and the new heads.
+
+    Raises:
+        FileExistsError: ``out`` is there already.
+    """
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    if out.exists():
+        raise FileExistsError(f"{out.name} exists")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name in (CONFIG, PREPROCESSOR, WEIGHTS, RANGES):
+        if (source.path / name).is_file():
+            shutil.copyfile(source.path / name, unfinished / name)
+    write_heads(tensors, unfinished)
+    card = {
+        "name": out.name,
+        "version": "1",
+        "summary": f"Heads trained on {labels}, on the encoder of {source.name} (revision {source.revision}).",
+        "licence": f"encoder: {source.card.get('licence', 'see the source')}; heads: as their labels allow",
+        "heads": dict(rows),
+        "dropped": {head: row for head, row in rows.items() if not row["shipped"]},
+    }
+    write_json(unfinished / "card.json", card)
+    unfinished.rename(out)
