@@ -44,3 +44,9 @@ def test_groups_widen_the_interval() -> None:
     single = interval(pearson, A + shift, B + 2 * A + shift, draws=300)
     grouped = interval(pearson, A + shift, B + 2 * A + shift, groups, draws=300)
     assert grouped[1] - grouped[0] > single[1] - single[0]
+
+
+def test_an_interval_of_nothing_is_nothing() -> None:
+    low, high = interval(pearson, np.ones(5), np.arange(5.0))
+    assert np.isnan(low)
+    assert np.isnan(high)

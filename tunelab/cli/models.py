@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -65,6 +67,54 @@ def show(name: Annotated[str, typer.Argument(help="Name or folder of a bundle.")
         console.print(_listeners_table(card["listeners"]))
     for limit in card.get("limits", ()):
         console.print(f"- {limit}", markup=False)
+
+
+@commands.command("pull")
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY", help="A MAEST checkpoint, as owner/name.")],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit; the commit goes into the card.")] = "main",
+    layer: Annotated[int, typer.Option(min=0, max=47, help="Index of the last block to keep.")] = 6,
+    pooling: Annotated[Literal["cls", "dist", "mean"], typer.Option(help="How the embedding is read.")] = "cls",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The bundle's folder; by default among the user's models.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the bundle that is there, with all in it.")] = False,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept the licence of the weights without being asked.")
+    ] = False,
+) -> None:
+    """Make a bundle of a published MAEST checkpoint on the Hugging Face hub: its encoder, without heads.
+
+    For example mtg-upf/discogs-maest-30s-pw-129e. Only safetensors are loaded, no pickles and no code. The weights are
+    under a licence of their authors, which is shown and must be accepted.
+    """
+    from tunelab.encoder import pull as pulling
+    from tunelab.errors import SettingsError
+
+    repository = pulling.full_name(repository)
+    target = (out or pulling.default_target(repository)).expanduser().resolve()
+    pulling.check_target(target, force=force)
+    if not accept_licence and not _at_a_terminal():
+        raise SettingsError(
+            "nothing was downloaded: the licence of the weights (the published ones: CC BY-NC-SA 4.0, not for "
+            "commercial use) must be accepted at a terminal, or with --accept-licence"
+        )
+    checkpoint = pulling.find_checkpoint(repository, revision)
+    typer.echo(f"{repository} at commit {checkpoint.commit}, {checkpoint.size / 1e6:.0f} MB")
+    terms = f", {checkpoint.terms}" if checkpoint.terms else "; see its page on the hub"
+    typer.echo(f"Licence of the weights: {checkpoint.licence}{terms}.")
+    if not accept_licence and not typer.confirm("Do you accept this licence?"):
+        typer.echo("nothing was downloaded", err=True)
+        raise typer.Exit(1)
+    bundle = pulling.pull(checkpoint, target, layer=layer, pooling=pooling, force=force)
+    typer.echo(f"wrote {bundle.path}")
+    typer.echo(f"the same again: {bundle.card['reproduce'][0]}")
+    typer.echo("It has no heads: it gives embeddings; `tunelab train` makes heads for it.")
+
+
+def _at_a_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _heads_table(heads: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -66,7 +66,8 @@ def interval(
         groups: shape ``(n,)``; whole groups are drawn, since clips of one are alike. Without it, single clips.
 
     Returns:
-        The 2.5th and 97.5th percentile over ``draws`` resamples; the same for the same seed.
+        The 2.5th and 97.5th percentile over ``draws`` resamples; the same for the same seed. NaN where the metric is
+        not defined on any of them.
     """
     score, truth = np.asarray(score), np.asarray(truth)
     labels = np.arange(len(score)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -76,5 +77,7 @@ def interval(
     for _ in range(draws):
         index = np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
         values.append(metric(score[index], truth[index]))
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -162,8 +162,10 @@ def equalise(samples: FloatArray, decibels: npt.NDArray[np.float64]) -> FloatArr
     return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
 
 
-def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds: float) -> int:
+def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds: float, most: int = 1_000_000) -> int:
     """Write shards of clips into ``out`` until ``seconds`` have passed; call again with another seed for more.
+
+    No more than ``most`` clips are rendered, whatever time is left.
 
     Each shard's audio, int16 ``(n, 480000)``, goes to a file of the same name in :data:`AUDIO`.
 
@@ -173,11 +175,11 @@ def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds
     (out / AUDIO).mkdir(parents=True, exist_ok=True)
     renderer, teacher = Renderer(manifest, root, split, seed), Vibenet()
     mel = LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
-    end, shard = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    end, shard, done = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end and done < most:
         rows: list[dict[str, Any]] = []
         audio: list[npt.NDArray[np.int16]] = []
-        while len(rows) < SHARD and time.monotonic() < end:
+        while len(rows) < min(SHARD, most - done) and time.monotonic() < end:
             clip = renderer.clip()
             audio.append(np.round(clip.samples * 32767).astype(np.int16))
             labels = teacher(clip.samples)
@@ -197,8 +199,8 @@ def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds
             name = f"{split}-{seed:04d}-{shard:04d}.safetensors"
             save_file({"audio": np.stack(audio)}, out / AUDIO / name)
             save_file(arrays, out / name)
-            shard += 1
-    return shard * SHARD
+            shard, done = shard + 1, done + len(rows)
+    return done
 
 
 def render_both(corpus: Path, seed: int, seconds: float, heldout_seconds: float) -> None:

@@ -113,7 +113,7 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
         mels=torch.from_numpy(clips["mel"]),
         dense=torch.cat([reduced, _standard(voice, VOICE_SHARE), _standard(tags, TAG_SHARE)], -1),
         trunk=(trunk - trunk.mean(0)) / (trunk.std(0) + 1e-3),
-        scores=(scores - scores.mean(0)) / scores.std(0),
+        scores=(scores - scores.mean(0)) / (scores.std(0) + 1e-6),
         weights=torch.from_numpy(counts[cells] ** -0.4),
         mean=round(float(levels.mean()), 3),
         std=round(float(levels.std()), 3),
@@ -123,7 +123,8 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
 def _standard(columns: torch.Tensor, variance: float) -> torch.Tensor:
     """Standardise ``(clips, rows, columns)`` so that all columns have the same variance and the given sum."""
     present = columns[~columns.isnan().any(-1)]
-    return (columns - present.mean(0)) / present.std(0) * math.sqrt(variance / columns.shape[-1])
+    # A small corpus may have no speech at all: that column is then zero.
+    return (columns - present.mean(0)) / (present.std(0) + 1e-6) * math.sqrt(variance / columns.shape[-1])
 
 
 def token_times() -> torch.Tensor:
