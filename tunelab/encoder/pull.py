@@ -57,7 +57,7 @@ FRONT_END: Mapping[str, Any] = {
     "log_scale": 10_000.0,
     "mean": 2.06755686098554,
     # The published front end divides by twice the deviation that its configuration names.
-    "std": 1.268292820667291,
+    "std": 2 * 1.268292820667291,
 }
 """The mel front end of all published checkpoints; ``max_length`` is the checkpoint's own."""
 
