@@ -22,13 +22,19 @@ DEVELOPMENT_MODULUS = 7
 REPRODUCE = [
     "pip install '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
     "pip install --no-deps musicnn==0.1.0",
-    "python -m tunelab.training.cli corpus build CORPUS",
-    "python -m tunelab.training.cli clips CORPUS --seconds 660 --heldout-seconds 70",
-    "python -m tunelab.training.cli tag CORPUS",
-    "python -m tunelab.training.cli pretrain CORPUS --minutes 44",
-    "python -m tunelab.training.cli bundle CORPUS --out models/tunelab-v1",
-    "python -m tunelab.evaluation.cli --bundle models/tunelab-v1 --validation VALIDATION",
+    "tunelab corpus build CORPUS",
+    "tunelab clips CORPUS --seconds 840 --heldout-seconds 80 --seeds 11,12",
+    "tunelab tag CORPUS",
+    "# from the encoder of version 1.1.0, which the same commands had made in 44 minutes from nothing",
+    "tunelab pretrain CORPUS --minutes 66 --run run3 --init models/tunelab-v1",
+    "tunelab bundle CORPUS --run run3 --out models/tunelab-v1",
+    "tunelab quantise models/tunelab-v1 CORPUS/clips",
+    "tunelab evaluate --bundle models/tunelab-v1 --validation VALIDATION",
+    "tunelab compare-precisions --bundle models/tunelab-v1 --validation VALIDATION",
+    "tunelab robustness --bundle models/tunelab-v1 --clips CORPUS/clips",
+    "tunelab embedding --bundle models/tunelab-v1 --clips CORPUS/clips --validation VALIDATION",
 ]
+VERSION = "1.2.0"
 
 
 def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
@@ -96,13 +102,23 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         "embedding_size": 768,
     }
     training = {key: value for key, value in facts.items() if key not in {"mean", "std"}}
+    if facts["config"]["init"]:
+        # The run went on from another one: what that cost belongs to this encoder, too.
+        before = json.loads((Path(facts["config"]["init"]) / "card.json").read_text())
+        training["before"] = {"version": before["version"], **before["training"]}
     training |= {
         "machine": "2 CPU cores shared with other work, no GPU",
         "teachers": ["vibenet 0.1.0", "musicnn 0.1.0"],
         "corpus": counts,
     }
     card = make_card(
-        encoder=encoder, training=training, heads=rows, listeners=[], every_2nd=halves, reproduce=REPRODUCE
+        encoder=encoder,
+        training=training,
+        heads=rows,
+        listeners=[],
+        every_2nd=halves,
+        reproduce=REPRODUCE,
+        version=VERSION,
     )
     _write_card(bundle, card)
     return card
