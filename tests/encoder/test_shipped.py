@@ -30,7 +30,12 @@ def exact(shipped: Bundle, windows: FloatArray) -> FloatArray:
 
 @pytest.mark.parametrize(
     ("engine", "precision", "cosine", "points"),
-    [("openvino", "f32", 0.99999, 0.1), ("openvino", "bf16", 0.999, 1.0), ("torch", "bf16", 0.999, 1.0)],
+    [
+        ("openvino", "f32", 0.99999, 0.1),
+        ("openvino", "bf16", 0.999, 1.0),
+        ("openvino", "int8", 0.99, 2.0),
+        ("torch", "bf16", 0.999, 1.0),
+    ],
 )
 def test_scores_are_those_of_the_reference(
     shipped: Bundle,

@@ -25,15 +25,17 @@ LIVENESS: dict[str, Any] = {
     "why": "earlier trial of the product; below the gate of 0.7 on held-out tracks",
 }
 LIMITS: tuple[str, ...] = (
-    "Trained for less than an hour on two shared CPU cores, not the model that the design aims at.",
+    "Trained for less than two hours on two shared CPU cores, not the model that the design aims at.",
     "Its truth is agreement with two other models (vibenet 0.1.0, musicnn 0.1.0) and voice that was added, not with "
     "listeners; it shares their errors.",
     "It learnt from free game music, almost all of it instrumental, and from speech; hardly any real singing.",
     "Singing was made by re-pitching speech; real singing over dense music is often missed.",
+    "Instrumentalness ranks songs better than its values suggest: real music without voice, classical music above all, "
+    "often gets less than 50.",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
-    "Most of the training ran with the first two blocks; the others were added later (growth in training).",
-    "Scores follow vibenet's scale on the corpus and are not calibrated to the spread of popular catalogues: compare "
-    "tracks, not values with other systems.",
+    "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections they "
+    "need not: compare tracks, not values with other systems.",
+    "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
 )
 
 
@@ -137,8 +139,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
         "## Listeners",
         "",
-        "Real songs that were never trained on. A look at half of them helped to set how much the tags count in the",
-        "labels, so these rows are not wholly blind.",
+        "Real songs that were never trained on. A look at the teachers' answers for them helped to set how much tags and",
+        "genres count in the labels, so these rows are not blind. Scored as the service does.",
         "",
         "| head | measure | tunelab-v1 | 95 % interval | n | vibenet 0.1.0 |",
         "|---|---|---|---|---|---|",

@@ -59,8 +59,8 @@ TAG_WEIGHTS: dict[str, float] = {
     "instrumentalness": 0.7,
     "speechiness": 0.35,
 }
-"""Share of the axis in the label. The axes were written down first; the shares were then set after a look at half of
-the validation songs, where blends of the teachers' own answers agreed better with listeners than vibenet alone."""
+"""Share of the axis in the label. The axes were written down first; the shares were then set after a look at the
+validation songs, where blends of the teachers' own answers agreed better with listeners than vibenet alone."""
 GENRE_WEIGHTS: dict[str, float] = {"energy": 0.3, "danceability": 0.3, "speechiness": 0.3}
 """Share of what the clip's genres lead one to expect, beside that blend; nothing for the other heads, where the same
 look saw no gain."""
