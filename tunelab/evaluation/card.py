@@ -33,8 +33,8 @@ LIMITS: tuple[str, ...] = (
     "Instrumentalness ranks songs better than its values suggest: real music without voice, classical music above all, "
     "often gets less than 50.",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
-    "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections they "
-    "need not: compare tracks, not values with other systems.",
+    "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
+    "they need not: compare tracks, not values with other systems.",
     "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
 )
 
