@@ -12,5 +12,6 @@ import sys
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: an import of it fails
 
 import openvino as ov  # noqa: E402  not before the line above
+from openvino import opset13 as ops  # noqa: E402
 
-__all__ = ["ov"]
+__all__ = ["ops", "ov"]

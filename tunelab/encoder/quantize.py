@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from openvino import opset13 as ops
-
-from tunelab.encoder._openvino import ov
+from tunelab.encoder._openvino import ops, ov
 from tunelab.encoder.bundle import RANGES
 from tunelab.errors import BundleInvalid
 from tunelab.types import FloatArray
