@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from tunelab.encoder._openvino import ops, ov
 from tunelab.encoder.bundle import RANGES
 from tunelab.errors import BundleInvalid
