@@ -35,6 +35,8 @@ LIMITS: tuple[str, ...] = (
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",
+    "Files that were cut off just below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
+    "other scores than full ones: see the row `16 kHz, full band` under robustness; speechiness can move by 50 points.",
     "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
 )
 
