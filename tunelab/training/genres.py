@@ -13,6 +13,7 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
+from tunelab.training.datasets import COLUMN
 from tunelab.training.musicnn import TAGS
 from tunelab.types import FloatArray
 
@@ -31,7 +32,6 @@ GENRE_TAGS: dict[str, str] = {
     "Psych-Rock": "MSD Progressive rock,MSD experimental",
 }
 """For each genre of the table the tags that speak for it."""
-_COLUMN = {"happiness": "valence"}
 
 
 @cache
@@ -59,6 +59,6 @@ def expected(tags: FloatArray, head: str) -> FloatArray:
         tags: standardised logits, shape ``(n, 100)``.
         head: one of :data:`tunelab.types.HEADS`.
     """
-    means = np.array([float(_means()[genre][_COLUMN.get(head, head)]) for genre in GENRE_TAGS])
+    means = np.array([float(_means()[genre][COLUMN.get(head, head)]) for genre in GENRE_TAGS])
     values: FloatArray = (genre_shares(tags) @ means).astype(np.float32)
     return values

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tunelab.training.datasets import COLUMN
 from tunelab.types import HEADS, FloatArray
 
 SCALE_FILE = "echonest_scale.csv"
@@ -22,7 +23,6 @@ PERCENTILES = np.arange(101)
 MUSIC_SHARE = {"speechiness": 0.88}
 """Share of the scale that music without spoken word fills, from its lower end; all of it for other heads. Of the FMA
 tracks 88 % have a speechiness below 0.21; what is above is rap and talk."""
-_COLUMN = {"happiness": "valence"}
 
 
 def measure_scale(features: Path, out: Path) -> None:
@@ -36,7 +36,7 @@ def measure_scale(features: Path, out: Path) -> None:
         rows = list(csv.DictReader(file))
     columns = []
     for head in HEADS:
-        name = _COLUMN.get(head, head)
+        name = COLUMN.get(head, head)
         columns.append(np.percentile([float(row[name]) for row in rows if row[name]], PERCENTILES))
     with out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
