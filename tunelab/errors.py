@@ -18,6 +18,9 @@
     |  |- AudioTooLong            more than the maximum duration
     |  |- SilentAudio             below -100 dB of full scale in every window looked at: middle, ends, between them
     |  `- DecodeTimeout           decoding took longer than allowed
+    |- TimelineUnsupported        the bundle's embedding is not pooled from patches, so it has no course over time
+    |- CatalogError               a batch job, or what one wrote, cannot be used as asked
+    |- ClassifierError            labels, embeddings or a file of a customer's own classifier make no sense
     `- PipelineError              the pipeline, not the file, is the reason
        |- PipelineOverloaded      every queue is full; try again later
        |- PipelineTimeout         no answer within the time allowed
@@ -108,6 +111,18 @@ class SilentAudio(AudioError):
 
 class DecodeTimeout(AudioError):
     code = "audio_decode_timeout"
+
+
+class TimelineUnsupported(TuneLabError):
+    code = "timeline_unsupported"
+
+
+class CatalogError(TuneLabError):
+    code = "catalog_error"
+
+
+class ClassifierError(TuneLabError):
+    code = "classifier_invalid"
 
 
 class PipelineError(TuneLabError):

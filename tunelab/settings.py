@@ -48,6 +48,8 @@ class Settings(BaseSettings):
 
     analyze_credits: Annotated[int, Field(ge=0, le=10_000)] = 5
     """Price of one analysis."""
+    timeline_credits: Annotated[int, Field(ge=0, le=10_000)] = 5
+    """Price of a timeline for each started minute of the track."""
     signup_credits: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
     """Credits of the account that the very first start creates."""
     signup_tier: Literal["free", "pro"] = "free"
@@ -56,6 +58,12 @@ class Settings(BaseSettings):
     """Analyses in progress in one ingress replica, uploads included; more are answered 503 before they are read."""
     max_concurrent_per_account: Annotated[int, Field(ge=1, le=1000)] = 8
     """Analyses that one account may have in progress in one ingress replica; more are answered 429."""
+    max_timeline_s: Annotated[float, Field(ge=1, le=24 * 3600)] = 1200.0
+    """Longest track of which a timeline is made, in seconds: it has to be ready within ``request_timeout_s``."""
+    max_classifiers: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """Classifiers that one account may keep."""
+    max_classifier_examples: Annotated[int, Field(ge=2, le=1_000_000)] = 20_000
+    """Labelled tracks that one classifier may learn from."""
 
     @property
     def max_upload_bytes(self) -> int:

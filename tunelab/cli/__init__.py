@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tunelab import __version__
-from tunelab.cli import admin, analyze, models, serve
+from tunelab.cli import admin, analyze, batch, catalog, classifier, models, serve, similar, timeline
 from tunelab.errors import TuneLabError
 from tunelab.evaluation import cli as evaluation
 from tunelab.training import cli as training
@@ -19,6 +19,11 @@ app = typer.Typer(
     help="Six mood scores from 0 to 100 and an embedding for any track.",
 )
 app.add_typer(analyze.commands)
+app.add_typer(batch.commands)
+app.add_typer(similar.commands)
+app.add_typer(timeline.commands)
+app.add_typer(catalog.commands, name="catalog")
+app.add_typer(classifier.commands, name="classifier")
 app.add_typer(serve.commands)
 app.add_typer(models.commands, name="models")
 app.add_typer(admin.accounts, name="accounts")

@@ -16,7 +16,7 @@ from tunelab.service.deps import Service
 from tunelab.service.middleware import TraceMiddleware
 from tunelab.service.openapi import install_openapi
 from tunelab.service.problems import install_handlers
-from tunelab.service.routes import analyze, info, page
+from tunelab.service.routes import analyze, classifiers, info, page, similar, timeline
 from tunelab.service.store import Store
 from tunelab.settings import Settings, load_settings
 from tunelab.types import Pipeline
@@ -75,7 +75,15 @@ def create_app(
     )
     install_handlers(app)
     install_openapi(app)
-    for router in (analyze.router, info.router, info.health, page.router):
+    for router in (
+        analyze.router,
+        similar.router,
+        timeline.router,
+        classifiers.router,
+        info.router,
+        info.health,
+        page.router,
+    ):
         app.include_router(router)
     app.add_middleware(TraceMiddleware)
     return app

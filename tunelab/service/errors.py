@@ -7,6 +7,8 @@ TuneLabError
 |  |- TierRequired           the account's tier does not include this
 |  |- AccountDisabled        the account was switched off
 |  |- NotFound               the account has no such result
+|  |- Conflict               it exists already, or is not in a state that allows this
+|  |- LimitReached           the account has as many of these as it may
 |  |- UnsupportedMediaType   the Content-Type header names nothing that can be sent here
 |  |- MalformedUpload        multipart that cannot be read, or without a part `file`
 |  |- UploadTimeout          the body came too slowly
@@ -43,6 +45,14 @@ class AccountDisabled(ServiceError):
 
 class NotFound(ServiceError):
     code = "not_found"
+
+
+class Conflict(ServiceError):
+    code = "conflict"
+
+
+class LimitReached(ServiceError):
+    code = "limit_reached"
 
 
 class UnsupportedMediaType(ServiceError):

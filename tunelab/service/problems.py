@@ -24,6 +24,8 @@ STATUS: Mapping[type[TuneLabError], int] = {
     service.TierRequired: 403,
     service.AccountDisabled: 403,
     service.NotFound: 404,
+    service.Conflict: 409,
+    service.LimitReached: 409,
     service.UploadTimeout: 408,
     errors.PipelineTimeout: 408,
     errors.AudioTooLarge: 413,
@@ -32,6 +34,8 @@ STATUS: Mapping[type[TuneLabError], int] = {
     # on decoding this file, and a client told 408 would rightly repeat the request.
     errors.AudioError: 422,
     service.MalformedUpload: 422,
+    errors.ClassifierError: 422,
+    errors.TimelineUnsupported: 422,
     service.TooManyRequests: 429,
     errors.PipelineError: 503,
     # Asking again would not help: no Retry-After.
@@ -51,6 +55,7 @@ TITLES: Mapping[int, str] = {
     404: "Not found",
     405: "Method not allowed",
     408: "Too slow",
+    409: "Not possible now",
     413: "File too large",
     415: "Media type not supported",
     422: "Cannot be analysed",

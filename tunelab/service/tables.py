@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tunelab.types import EMBEDDING_SIZE
@@ -102,6 +103,62 @@ class Track(Base):
     embedding_f32: Mapped[bytes] = mapped_column(LargeBinary)
     """For answers: the very numbers of the encoder, little-endian float32."""
     created_at: Mapped[datetime] = _now()
+
+
+class StoredTimeline(Base):
+    """One timeline: of one content, by one model, in steps of one length, for one account."""
+
+    __tablename__ = "timelines"
+    __table_args__ = (
+        # As with tracks: what makes a timeline charged once.
+        UniqueConstraint("account_id", "content_id", "model", "revision", "step_s", name="timelines_once"),
+        CheckConstraint("content_id ~ '^[0-9a-f]{64}$'", name="timelines_content_id_form"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id"))
+    content_id: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    revision: Mapped[str] = mapped_column(Text)
+    step_s: Mapped[float] = mapped_column(Double)
+    duration_s: Mapped[float] = mapped_column(Double)
+    answer: Mapped[Any] = mapped_column(JSONB)
+    """What the route answers, without ``_meta``."""
+    created_at: Mapped[datetime] = _now()
+
+
+class StoredClassifier(Base):
+    """A customer's own classifier, from the moment it is asked for; the row is also its job, for any process to take."""
+
+    __tablename__ = "classifiers"
+    __table_args__ = (
+        UniqueConstraint("account_id", "name", name="classifiers_once"),
+        CheckConstraint("length(name) between 1 and 100", name="classifiers_name_length"),
+        CheckConstraint("status in ('queued', 'training', 'ready', 'failed')", name="classifiers_status_known"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id"))
+    name: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    """``multiclass`` or ``multilabel``."""
+    model: Mapped[str] = mapped_column(Text)
+    """Bundle whose embeddings it reads, and its revision."""
+    revision: Mapped[str] = mapped_column(Text)
+    labels: Mapped[Any] = mapped_column(JSONB)
+    """Content id -> label, or list of labels."""
+    weights: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """safetensors, once it is ready."""
+    report: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)
+    """Accuracy on held-out examples, once it is ready."""
+    error: Mapped[str | None] = mapped_column(Text)
+    """Why it failed, for people."""
+    tries: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    created_at: Mapped[datetime] = _now()
+    claimed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    """Last sign of life of the process that trains it."""
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 class LedgerEntry(Base):
