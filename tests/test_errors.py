@@ -14,7 +14,7 @@ CLASSES = [value for value in vars(errors).values() if isinstance(value, type) a
 
 
 def test_all_of_the_tree_is_here() -> None:
-    assert len(CLASSES) == 23
+    assert len(CLASSES) == 26
     for cls in CLASSES:
         assert cls.__name__ in (errors.__doc__ or "") or cls is TuneLabError
 
@@ -49,7 +49,8 @@ def test_families() -> None:
     assert issubclass(errors.SilentAudio, AudioError)
     assert issubclass(errors.BundleNotFound, BundleError)
     assert issubclass(errors.PipelineTimeout, PipelineError)
-    families = (AudioError, BundleError, PipelineError, errors.SettingsError, errors.EngineError)
+    others = (errors.SettingsError, errors.EngineError, errors.TimelineUnsupported, errors.CatalogError, errors.ClassifierError)
+    families = (AudioError, BundleError, PipelineError, *others)
     for cls in CLASSES:
         if cls is not TuneLabError:
             assert sum(issubclass(cls, family) for family in families) == 1

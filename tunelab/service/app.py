@@ -75,15 +75,8 @@ def create_app(
     )
     install_handlers(app)
     install_openapi(app)
-    for router in (
-        analyze.router,
-        similar.router,
-        timeline.router,
-        classifiers.router,
-        info.router,
-        info.health,
-        page.router,
-    ):
-        app.include_router(router)
+    for routes in (analyze, similar, timeline, classifiers, info, page):
+        app.include_router(routes.router)
+    app.include_router(info.health)
     app.add_middleware(TraceMiddleware)
     return app

@@ -128,7 +128,7 @@ class StoredTimeline(Base):
 
 
 class StoredClassifier(Base):
-    """A customer's own classifier, from the moment it is asked for; the row is also its job, for any process to take."""
+    """A customer's own classifier, from the moment it is asked for; the row is its job, too, for any process."""
 
     __tablename__ = "classifiers"
     __table_args__ = (
