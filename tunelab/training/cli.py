@@ -47,6 +47,16 @@ def corpus_scale(
     measure_scale(features, out)
 
 
+@corpus_commands.command("scores")
+def corpus_scores(
+    corpus: Corpus, count: Annotated[int, typer.Option(min=1, help="Pieces for each of seven packages.")] = 50
+) -> None:
+    """Render made-up pieces with sound fonts into CORPUS/un; list the corpus again afterwards. Call again to resume."""
+    from tunelab.training.scores import find_sound_fonts, render_scores
+
+    typer.echo(f"{render_scores(corpus / 'un', count, find_sound_fonts())} pieces rendered")
+
+
 @commands.command("clips")
 def clips(
     corpus: Corpus,

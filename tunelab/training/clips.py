@@ -14,6 +14,7 @@ import soxr
 from safetensors.numpy import save_file
 
 from tunelab.audio.mel import LogMel, MelConfig
+from tunelab.training.scores import ACOUSTIC, ELECTRONIC
 from tunelab.training.teachers import Vibenet
 from tunelab.training.voice import SAMPLE_RATE, mix, reverberate, rms, sing
 from tunelab.types import FloatArray
@@ -25,6 +26,11 @@ DENSE_ROWS = 46
 SHARD = 64
 KINDS = ("music", "speech", "speech+music", "sung", "sung+music")
 KIND_WEIGHTS = (0.56, 0.07, 0.13, 0.04, 0.20)
+ACOUSTIC_SCORE, ELECTRONIC_SCORE = 5, 6
+"""Kinds of music alone that was rendered from scores: what played is known."""
+BAND_SHARE, BAND_HZ = 0.35, (3500.0, 7900.0)
+"""How many training clips lose the top of their band, and where it may end: recordings of 8 to 16 kHz that were stored
+at higher rates, and codecs at low bit rates."""
 FRONT_END: dict[str, Any] = {
     "sampling_rate": 16_000,
     "n_fft": 1024,
@@ -53,9 +59,13 @@ AUDIO = "audio"
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One rendered clip; ``voice`` and ``speech`` are the loudness shares 0..1 of any voice and of spoken voice."""
+    """One rendered clip; ``voice`` and ``speech`` are the loudness shares 0..1 of any voice and of spoken voice.
+
+    ``heard`` is what the student gets: ``samples``, which the teachers judge, but for the top of the band in some.
+    """
 
     samples: FloatArray
+    heard: FloatArray
     kind: int
     package: int
     voice: float
@@ -113,7 +123,12 @@ class Renderer:
         # The teachers hear what the student hears: a peak of 1.
         samples = samples / np.float32(max(float(np.abs(samples).max()), 1e-6))
         speech = share if "speech" in name else 0.0
-        return Clip(samples, kind, package, share, speech, (loud * share).astype(np.float32))
+        if name == "music" and self._packages[package].startswith((ACOUSTIC, ELECTRONIC)):
+            kind = ACOUSTIC_SCORE if self._packages[package].startswith(ACOUSTIC) else ELECTRONIC_SCORE
+        heard = samples
+        if self._augment and rng.random() < BAND_SHARE:
+            heard = end_band(samples, rng.uniform(*BAND_HZ))
+        return Clip(samples, heard, kind, package, share, speech, (loud * share).astype(np.float32))
 
     def _draw_music(self) -> tuple[FloatArray, int]:
         for _ in range(20):
@@ -162,6 +177,15 @@ def equalise(samples: FloatArray, decibels: npt.NDArray[np.float64]) -> FloatArr
     return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
 
 
+def end_band(samples: FloatArray, hertz: float) -> FloatArray:
+    """Take away what is above ``hertz``, over 100 Hz, and scale to a peak of 1, as the front end does with a file."""
+    spectrum = np.fft.rfft(samples)
+    place = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    spectrum *= np.clip((hertz - place) / 100.0 + 0.5, 0.0, 1.0)
+    ended: FloatArray = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+    return ended / np.float32(max(float(np.abs(ended).max()), 1e-6))
+
+
 def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds: float, most: int = 1_000_000) -> int:
     """Write shards of clips into ``out`` until ``seconds`` have passed; call again with another seed for more.
 
@@ -183,7 +207,7 @@ def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds
             clip = renderer.clip()
             audio.append(np.round(clip.samples * 32767).astype(np.int16))
             labels = teacher(clip.samples)
-            quantised = np.clip(np.round((mel(clip.samples) - MEL_FLOOR_DB) / MEL_STEP_DB), 0, 255).astype(np.uint8)
+            quantised = np.clip(np.round((mel(clip.heard) - MEL_FLOOR_DB) / MEL_STEP_DB), 0, 255).astype(np.uint8)
             rows.append(
                 {
                     "mel": quantised,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE
 from tunelab.training.genres import expected
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import onto_scale, percentiles
@@ -64,8 +65,13 @@ validation songs, where blends of the teachers' own answers agreed better with l
 GENRE_WEIGHTS: dict[str, float] = {"energy": 0.3, "danceability": 0.3, "speechiness": 0.3}
 """Share of what the clip's genres lead one to expect, beside that blend; nothing for the other heads, where the same
 look saw no gain."""
+KNOWN_ACOUSTIC: dict[int, float] = {ACOUSTIC_SCORE: 0.95, ELECTRONIC_SCORE: 0.04}
+"""Acousticness of music that was rendered from scores, by the kind of clip. It has no voice either."""
+KNOWN_INSTRUMENTAL = 0.9
 CONSTRUCTED = frozenset({"instrumentalness", "speechiness"})
 """Heads whose labels are overruled where voice was added."""
+RENDERED = frozenset({"acousticness", "instrumentalness"})
+"""Heads whose labels are overruled where the music was rendered from scores."""
 SCORE_COLUMN = dict(
     zip(HEADS, (ATTRIBUTES.index(name if name != "happiness" else "valence") for name in HEADS), strict=True)
 )
@@ -113,7 +119,8 @@ class Labeller:
             ):
                 table[head] = (float(values.mean()), float(values.std()) + 1e-6)
         unscaled = cls(mean, std, score, place, genre, {})._unscaled(scores, tags, known)
-        music = known[:, 3] == 0
+        # What was rendered is no sample of ordinary music: the scale is not measured on it.
+        music = (known[:, 3] == 0) & ~np.isin(known[:, 0], list(KNOWN_ACOUSTIC))
         return cls(mean, std, score, place, genre, {head: percentiles(unscaled[head][music]) for head in HEADS})
 
     def blend(self, scores: FloatArray, tags: FloatArray, head: str, weight: float) -> FloatArray:
@@ -144,12 +151,17 @@ class Labeller:
 
         Returns:
             head -> float32 ``(n,)``. Construction wins for voice: a clip with an added singer is not instrumental, a
-            clip of pure speech is speech.
+            clip of pure speech is speech; and for music that was rendered from scores, whose instruments are known.
         """
         speech = known[:, 3]
         unscaled = self._unscaled(scores, tags, known)
         labels = {head: onto_scale(head, unscaled[head], self.reference[head]) for head in HEADS}
         labels["speechiness"] = np.where(speech > 0, 0.15 + 0.8 * speech, labels["speechiness"])
+        for kind, acoustic in KNOWN_ACOUSTIC.items():
+            rendered = known[:, 0] == kind
+            labels["acousticness"] = np.where(rendered, acoustic, labels["acousticness"])
+            least = np.maximum(labels["instrumentalness"], KNOWN_INSTRUMENTAL)
+            labels["instrumentalness"] = np.where(rendered, least, labels["instrumentalness"])
         return {head: np.clip(values, 0.01, 0.99).astype(np.float32) for head, values in labels.items()}
 
     def _unscaled(self, scores: FloatArray, tags: FloatArray, known: FloatArray) -> dict[str, FloatArray]:
@@ -168,4 +180,5 @@ def sources(head: str) -> str:
     if head in GENRE_WEIGHTS:
         text += f", shifted by what its genres have in published features ({GENRE_WEIGHTS[head]:.0%})"
     text += ", on the scale of published features"
-    return f"{text}, overruled by what is known of the added voice" if head in CONSTRUCTED else text
+    known = ["of the added voice"] * (head in CONSTRUCTED) + ["of rendered scores"] * (head in RENDERED)
+    return f"{text}, overruled by what is known {' and '.join(known)}" if known else text

@@ -1,0 +1,91 @@
+"""Render made-up pieces with sound fonts: music whose instruments are known, as packages of the corpus."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from tunelab.training.compose import compose
+
+PREFIX = "rendered-"
+ACOUSTIC, ELECTRONIC = f"{PREFIX}acoustic", f"{PREFIX}electronic"
+PACKAGES: tuple[str, ...] = (*(f"{ACOUSTIC}-{number}" for number in range(5)), f"{ELECTRONIC}-0", f"{ELECTRONIC}-1")
+"""Like the others, they are split by a hash of their names."""
+SOUND_FONTS: dict[str, str] = {
+    "FluidR3_GM.sf2": "Expat",
+    "TimGM6mb.sf2": "GPL-2",
+    "MuseScore_General.sf3": "Expat",
+}
+"""Sound fonts in Debian main (fluid-soundfont-gm, timgm6mb-soundfont, musescore-general-soundfont): licences."""
+SECONDS = 50.0
+RATE = 32_000
+
+
+def find_sound_fonts(root: Path = Path("/usr/share/sounds")) -> list[Path]:
+    """The installed ones of :data:`SOUND_FONTS`, in their order."""
+    return [path for name in SOUND_FONTS for path in sorted(root.glob(f"sf*/{name}"))]
+
+
+def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
+    """Make ``count`` pieces a package below ``out``; those that are there are left alone.
+
+    Each package gets ``pieces.csv``: what is known of each piece.
+
+    Returns:
+        Pieces rendered now.
+
+    Raises:
+        FileNotFoundError: fluidsynth, or every sound font, is missing.
+        CalledProcessError: fluidsynth failed.
+    """
+    synthesizer = shutil.which("fluidsynth")
+    if synthesizer is None or not fonts:
+        raise FileNotFoundError("rendered scores need fluidsynth and a sound font, such as Debian's fluid-soundfont-gm")
+    made = 0
+    for package_number, package in enumerate(PACKAGES):
+        folder = out / package
+        about = folder / "usr" / "share" / "doc" / package
+        about.mkdir(parents=True, exist_ok=True)
+        licences = sorted({SOUND_FONTS.get(font.name, "unknown") for font in fonts})
+        (about / "copyright").write_text("".join(f"License: {licence}\n" for licence in licences))
+        rows = []
+        for number in range(count):
+            rng = np.random.default_rng([package_number, number])
+            piece = compose(rng, electronic=package.startswith(ELECTRONIC), seconds=SECONDS)
+            font = fonts[int(rng.integers(len(fonts)))]
+            audio = folder / f"{number:03d}.flac"
+            rows.append({"file": audio.name, "sound_font": font.name, **asdict(piece)})
+            del rows[-1]["midi"]
+            if audio.exists():
+                continue
+            _render(synthesizer, piece.midi, font, audio, rng)
+            made += 1
+        with (folder / "pieces.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    return made
+
+
+def _render(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.random.Generator) -> None:
+    score, partial = audio.with_suffix(".mid"), audio.with_suffix(".part")
+    score.write_bytes(midi)
+    room = {
+        "synth.reverb.room-size": rng.uniform(0.1, 0.9),
+        "synth.reverb.level": rng.uniform(0.1, 0.8),
+        "synth.reverb.width": 0.5,
+        "synth.gain": 0.5,
+        "synth.sample-rate": RATE,
+        "audio.file.type": "flac",
+        "audio.file.format": "s16",
+    }
+    options = [f"--option={name}={value}" for name, value in room.items()]
+    command = [synthesizer, "--no-shell", "--no-midi-in", "--quiet", *options, f"--fast-render={partial}"]
+    subprocess.run([*command, str(font), str(score)], check=True, capture_output=True, timeout=300)  # noqa: S603
+    score.unlink()
+    partial.rename(audio)
