@@ -29,5 +29,8 @@ SCHEMA = pa.schema(
         # Null when fine.
         pa.field("error_code", pa.string()),
         pa.field("error", pa.string()),
+        # What the file looked like, so that a later run sees whether it has changed; -1: not known.
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
     ]
 )

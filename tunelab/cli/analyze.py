@@ -6,28 +6,19 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from tunelab.audio.files import find_files
 from tunelab.audio.limits import DecodeLimits
 from tunelab.encoder.bundle import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from tunelab.types import FloatArray
-
-AUDIO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("mp3", "mp2", "aac", "m4a", "m4b", "mp4", "mov"),
-        *("ogg", "oga", "opus", "webm", "mka", "mkv"),
-        *("flac", "wav", "w64", "aif", "aiff", "aifc", "au", "caf"),
-    )
-)
-"""What is taken from a folder. A file that is named itself is tried whatever its name."""
 
 _LIMITS = DecodeLimits()
 
@@ -140,31 +131,6 @@ def _save(path: Path, rows: list[FloatArray], width: int) -> None:
     except OSError as error:
         typer.echo(f"error: the embeddings cannot be written: {error.strerror}", err=True)
         raise typer.Exit(1) from error
-
-
-def find_files(paths: Iterable[Path], unreadable: Callable[[OSError], object] | None = None) -> Iterator[Path]:
-    """Named files as they are, and the audio files of named folders, sorted; each once.
-
-    Args:
-        paths: files and folders.
-        unreadable: is called with the error, its ``filename`` set, for each folder that cannot be searched.
-    """
-    seen = set()
-    for path in paths:
-        # os.path, because Path.is_dir() raises where a folder above may not be entered.
-        found = sorted(_walk(path, unreadable)) if os.path.isdir(path) else [path]
-        for file in found:
-            if file not in seen:
-                seen.add(file)
-                yield file
-
-
-def _walk(folder: Path, unreadable: Callable[[OSError], object] | None) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield Path(root) / name
 
 
 def _with_progress(outcomes: Iterator[T], total: int) -> Iterator[T]:

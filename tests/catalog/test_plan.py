@@ -1,0 +1,106 @@
+"""What a run finds left to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.catalog.support import make_rows, paths_in
+from tunelab.catalog.plan import Plan, finish, make_plan
+from tunelab.catalog.sources import MANIFEST_SCHEMA
+from tunelab.catalog.store import Folder, read_job
+
+
+def manifest(names: str, mtime_ns: int = 1, **changed: int) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{"path": n, "raw": None, "size": 1, "mtime_ns": changed.get(n, mtime_ns)} for n in names], MANIFEST_SCHEMA
+    )
+
+
+def todo(plan: Plan) -> str:
+    return "".join(plan.todo["path"].to_pylist())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def finished(folder: Folder) -> Folder:
+    """A finished job over a, b and c, of which b failed."""
+    plan = make_plan(folder, manifest("abc"), "m", "r")
+    assert todo(plan) == "abc"
+    plan.rows.add(make_rows("abc", failed="b"))
+    finish(folder, plan)
+    return folder
+
+
+def test_nothing_is_left_of_an_unchanged_catalogue(finished: Folder) -> None:
+    plan = make_plan(finished, manifest("abc"), "m", "r")
+    assert (todo(plan), plan.total, plan.failed) == ("", 3, 1)
+    assert plan.job.finished
+
+
+def test_only_what_was_not_committed_is_left_after_a_kill(folder: Folder) -> None:
+    plan = make_plan(folder, manifest("abcd"), "m", "r")
+    plan.rows.add(make_rows("bd", failed="d"))
+    again = make_plan(folder, manifest("abcd"), "m", "r")
+    assert (todo(again), again.failed) == ("ac", 1)
+
+
+def test_new_changed_and_vanished_files(finished: Folder, tmp_path: Path) -> None:
+    plan = make_plan(finished, manifest("bcd", c=2), "m", "r")
+    assert todo(plan) == "cd"
+    # Rows that no longer tell the truth are gone before their files are looked at again.
+    assert paths_in(tmp_path) == ["b"]
+    plan.rows.add(make_rows("cd", mtime_ns=2))
+    finish(finished, plan)
+    assert paths_in(tmp_path) == ["b", "c", "d"]
+
+
+def test_failed_files_are_tried_again_on_demand(finished: Folder, tmp_path: Path) -> None:
+    plan = make_plan(finished, manifest("abc"), "m", "r", retry_errors=True)
+    assert (todo(plan), plan.failed) == ("b", 0)
+    plan.rows.add(make_rows("b"))
+    finish(finished, plan)
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+
+
+def test_another_bundle_computes_everything_and_readers_keep_the_old_rows_meanwhile(
+    finished: Folder, tmp_path: Path
+) -> None:
+    plan = make_plan(finished, manifest("abc"), "m", "s")
+    assert todo(plan) == "abc"
+    plan.rows.add(make_rows("a"))
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    again = make_plan(finished, manifest("abc"), "m", "s")
+    assert todo(again) == "bc"
+    again.rows.add(make_rows("bc"))
+    finish(finished, again)
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["m-s-2"]
+
+
+def test_force_begins_once_and_goes_on_after_a_kill(finished: Folder, tmp_path: Path) -> None:
+    plan = make_plan(finished, manifest("abc"), "m", "r", force=True)
+    assert todo(plan) == "abc"
+    plan.rows.add(make_rows("a"))
+    again = make_plan(finished, manifest("abc"), "m", "r", force=True)
+    assert todo(again) == "bc"
+    again.rows.add(make_rows("bc"))
+    finish(finished, again)
+    assert todo(make_plan(finished, manifest("abc"), "m", "r", force=True)) == "abc"
+
+
+def test_a_third_bundle_in_a_row_leaves_the_finished_rows(finished: Folder, tmp_path: Path) -> None:
+    make_plan(finished, manifest("abc"), "m", "s").rows.add(make_rows("a"))
+    plan = make_plan(finished, manifest("abc"), "m", "t")
+    assert todo(plan) == "abc"
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    job = read_job(finished)
+    assert job is not None
+    assert (job.generation, job.previous, job.finished) == ("m-t-3", "m-r-1", False)
+    assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == ["m-r-1"]

@@ -1,0 +1,190 @@
+"""The workers of a job: decoders and encoders as two pools of Ray Data, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tunelab.catalog.stages import Attempts, DecodeStage, EncodeStage
+from tunelab.encoder.engine import available_cores
+from tunelab.errors import CatalogError, TuneLabError
+
+if TYPE_CHECKING:
+    from tunelab.catalog.job import JobOptions
+
+_LOCAL_STORE_BYTES = 1_000_000_000
+"""Ray's shared memory on this machine: hundreds of times what is in flight at once."""
+_CPU_BATCH, _GPU_BATCH = 8, 32
+"""Files in a block: the decoder hands on so many windows (1 MB each) at once, and the encoder takes them together."""
+_THREADS_ON_CLUSTER = 2
+_CONNECT_S = 10.0
+
+
+class Cluster:
+    """A running Ray with the two pools' measures; a context manager that ends what it began.
+
+    Args:
+        options: what the job was asked for.
+        bundle: path of the bundle, the same on every node.
+    """
+
+    def __init__(self, options: JobOptions, bundle: str) -> None:
+        self._options, self._bundle = options, bundle
+        self.workers = self.decoders = 0
+
+    def __enter__(self) -> Cluster:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Its libraries write to standard error by themselves, where the progress line is.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        import ray
+
+        options = self._options
+        if ray.is_initialized():
+            raise CatalogError("this process already uses Ray")
+        _check_reachable(options.address)
+        cores = available_cores()
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        try:
+            with _no_standard_error():
+                if options.address is not None:
+                    ray.init(address=options.address, **quiet)
+                else:
+                    # A few more than there are: Ray Data needs some for its own tasks, and would wait for ever.
+                    ray.init(
+                        address="local",
+                        num_cpus=2 * cores + 2,
+                        include_dashboard=False,
+                        object_store_memory=_LOCAL_STORE_BYTES,
+                        **quiet,
+                    )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            where = "on this machine" if options.address is None else f"at {options.address}"
+            raise CatalogError(f"Ray cannot be used {where}: {str(error).splitlines()[0]}") from error
+        self._measure(cores)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def _measure(self, cores: int) -> None:
+        import ray
+
+        options = self._options
+        local = options.address is None
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if options.engine != "openvino" else 0
+        cpus = cores if local else max(1, int(resources.get("CPU", 1)))
+        self._gpus = 1 if gpus else 0
+        if gpus:
+            self.workers = options.workers or gpus
+            # One encoder on a GPU takes what a dozen cores decode.
+            self.decoders = max(2, cpus - self.workers)
+            self._threads, self._encoder_cpus, self._decoder_cpus = options.threads, 1.0, 1.0
+        else:
+            per_worker = cores if local else _THREADS_ON_CLUSTER
+            self.workers = options.workers or max(1, cpus // per_worker)
+            self._threads = options.threads or max(1, cores // self.workers if local else per_worker)
+            # Decoding a file takes a quarter of what encoding it does; a second one bridges the slow files.
+            self.decoders = max(2, self.workers * -(-self._threads // 4))
+            # On one machine these numbers only have to fit; elsewhere they spread the encoders over the nodes.
+            self._encoder_cpus = 0.5 if local else 0.75 * self._threads
+            self._decoder_cpus = 0.25 if local else 0.25 * self._threads * self.workers / self.decoders
+        self._batch = _GPU_BATCH if gpus else _CPU_BATCH
+
+    def run(self, files: pa.Table) -> Iterator[pa.Table]:
+        """Decode and encode files.
+
+        Args:
+            files: rows of the manifest.
+
+        Yields:
+            Rows of :data:`tunelab.catalog.schema.SCHEMA`, some at a time, in the order in which they are done.
+
+        A worker that dies is started again, and what it had is given to another.
+
+        Raises:
+            EngineError: the encoder failed.
+            CatalogError: the cluster is lost; what was yielded before is done.
+        """
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        options = self._options
+        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+        blocks = [files.slice(start, self._batch) for start in range(0, files.num_rows, self._batch)]
+        rows = (
+            ray.data.from_arrow(blocks)
+            .map_batches(
+                DecodeStage,
+                fn_constructor_args=(self._bundle, options.limits, attempts),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=min(self.decoders, len(blocks))),
+                num_cpus=self._decoder_cpus,
+            )
+            .map_batches(
+                EncodeStage,
+                fn_constructor_args=(self._bundle, options.engine, self._threads, options.precision),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=min(self.workers, len(blocks))),
+                num_cpus=self._encoder_cpus,
+                num_gpus=self._gpus,
+            )
+        )
+        try:
+            yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+        except ray.exceptions.RayError as error:
+            raise _translate(error) from None
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for minutes, and then end the process.
+
+    Raises:
+        CatalogError: nobody listens there.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and the like: Ray looks them up at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise CatalogError(f"Ray cannot be used at {address}: {error}") from error
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Ray's libraries say there, without being asked, what they log at; what goes wrong is raised."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _translate(error: BaseException) -> Exception:
+    """What a failed run means: an error of ours from inside a stage, or the first line of Ray's."""
+    import ray
+
+    cause: BaseException | None = error
+    while isinstance(cause, ray.exceptions.RayTaskError):
+        cause = cause.cause if isinstance(cause.cause, BaseException) and cause.cause is not cause else None
+    if isinstance(cause, TuneLabError):
+        return cause
+    return CatalogError(f"a worker failed: {str(cause or error).splitlines()[0][:300]}")
