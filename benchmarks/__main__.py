@@ -19,6 +19,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import inprocess, machine
+from benchmarks.batch import batch
 from benchmarks.client import RequestError
 from benchmarks.files import MADE, make_tracks, own_tracks
 from benchmarks.latency import latency
@@ -39,6 +40,8 @@ _LENGTHS = Lengths(warm_up_s=20, segment_s=12, segments=4)
 _QUICK_LENGTHS = Lengths(warm_up_s=4, segment_s=6, segments=1)
 _QUICK_NOTE = "--quick: too few repeats for a figure or a verdict that is worth keeping."
 _MEMORY_S, _QUICK_MEMORY_S = 15.0, 5.0
+_BATCH_FILES, _QUICK_BATCH_FILES = 120, 24
+_BATCH_TURNS, _QUICK_BATCH_TURNS = 3, 1
 _BUDGETED_CORES = 2
 
 
@@ -49,6 +52,7 @@ class Options:
     quick: bool
     http: bool
     peers: bool
+    batch: bool
     files: Path | None
 
 
@@ -56,6 +60,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Few repeats: shows that everything runs.")] = False,
     http: Annotated[bool, typer.Option("--http/--no-http", help="Start the service and measure it.")] = True,
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure the peers.")] = True,
+    jobs: Annotated[bool, typer.Option("--batch/--no-batch", help="Measure batch jobs.")] = True,
     files: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="A folder of tracks, instead of synthetic ones.")
     ] = None,
@@ -74,7 +79,7 @@ def main(
     code = 0
     try:
         with tempfile.TemporaryDirectory(prefix="tlb-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
-            run(report, Path(folder), Options(quick, http, peers, files))
+            run(report, Path(folder), Options(quick, http, peers, jobs, files))
     except KeyboardInterrupt:
         code = _stopped(report, 130, "stopped")
     except EXPECTED as error:
@@ -145,6 +150,10 @@ def run(report: Report, folder: Path, options: Options) -> None:
             inprocess.compare(report, worker, peers, tracks, repeats)
         look("stages")
         inprocess.stages(report, worker, tracks, repeats)
+        if options.batch:
+            look("batch job")
+            files, turns = (_QUICK_BATCH_FILES, _QUICK_BATCH_TURNS) if options.quick else (_BATCH_FILES, _BATCH_TURNS)
+            batch(report, folder / "batch", worker, tracks, files, turns)
         if options.http:
             service = stack.enter_context(Service(folder / "s"))
             look("start")

@@ -55,10 +55,10 @@ class Cluster:
                 if options.address is not None:
                     ray.init(address=options.address, **quiet)
                 else:
-                    # A few more than there are: Ray Data needs some for its own tasks, and would wait for ever.
+                    # More than there are: Ray Data needs some for its own tasks, and would wait for ever.
                     ray.init(
                         address="local",
-                        num_cpus=2 * cores + 2,
+                        num_cpus=cores + 2,
                         include_dashboard=False,
                         object_store_memory=_LOCAL_STORE_BYTES,
                         **quiet,

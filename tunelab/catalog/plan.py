@@ -16,6 +16,7 @@ from tunelab.catalog.store import MANIFEST, Folder, Job, Rows, read_job, write_j
 
 Keys = npt.NDArray[np.uint64]
 KEY_COLUMNS = ("path", "size", "mtime_ns")
+_PIECE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,10 @@ def finish(folder: Folder, plan: Plan) -> None:
 
 def keys_of(table: pa.Table | pa.RecordBatch) -> Keys:
     """A number for each row, from its path, size and time of change."""
+    if isinstance(table, pa.Table):
+        # Piece by piece: as Python's strings the names of a large catalogue would take gigabytes.
+        pieces = [keys_of(batch) for batch in table.to_batches(max_chunksize=_PIECE)]
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
     columns = [table[name].to_pylist() for name in KEY_COLUMNS]
     numbers = (
         int.from_bytes(hashlib.blake2b(f"{path}\0{size}\0{mtime}".encode(), digest_size=8).digest(), "little")

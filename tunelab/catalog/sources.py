@@ -13,14 +13,14 @@ import io
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from tunelab.audio.files import AUDIO_SUFFIXES, find_files
+from tunelab.audio.files import AUDIO_SUFFIXES
 from tunelab.catalog.store import is_uri
 from tunelab.errors import CatalogError
 
@@ -72,7 +72,8 @@ Row = tuple[str, bytes | None, int, int]
 
 
 def _table(rows: Iterable[Row]) -> pa.Table:
-    seen: set[str] = set()
+    # Hashes, because the names themselves would take several times as much memory as the table.
+    seen: set[int] = set()
     tables: list[pa.Table] = []
     chunk: list[Row] = []
 
@@ -83,9 +84,10 @@ def _table(rows: Iterable[Row]) -> pa.Table:
         chunk.clear()
 
     for row in rows:
-        if row[0] in seen:
+        number = hash(row[0])
+        if number in seen:
             continue
-        seen.add(row[0])
+        seen.add(number)
         chunk.append(row)
         if len(chunk) == _CHUNK:
             flush()
@@ -110,7 +112,7 @@ def _local_row(path: str) -> Row:
 
 def _list_local(source: str, unreadable: Callable[[OSError], object] | None) -> Iterator[Row]:
     if os.path.isdir(source):
-        paths: Iterable[str] = (os.fspath(path) for path in find_files([Path(source)], unreadable))
+        paths: Iterable[str] = _walk(source, unreadable)
     elif os.path.isfile(source) and source.lower().endswith(LIST_SUFFIXES):
         with open(source, "rb") as file:
             names = _read_list(file.read(), source)
@@ -124,6 +126,15 @@ def _list_local(source: str, unreadable: Callable[[OSError], object] | None) -> 
         raise CatalogError(f"there is no {source}")
     for path in paths:
         yield _local_row(path)
+
+
+def _walk(folder: str, unreadable: Callable[[OSError], object] | None) -> Iterator[str]:
+    """Audio files below a folder in an order that stays the same, without holding all their names."""
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield os.path.join(root, name)
 
 
 def _list_uri(source: str) -> Iterator[Row]:
