@@ -94,9 +94,13 @@ class Cluster:
             self._threads = options.threads or max(1, cores // self.workers if local else per_worker)
             # Decoding a file takes a quarter of what encoding it does; a second one bridges the slow files.
             self.decoders = max(2, self.workers * -(-self._threads // 4))
-            # On one machine these numbers only have to fit; elsewhere they spread the encoders over the nodes.
-            self._encoder_cpus = 0.5 if local else 0.75 * self._threads
-            self._decoder_cpus = 0.25 if local else 0.25 * self._threads * self.workers / self.decoders
+            if local:
+                # They only have to fit, however many were asked for; the operating system shares the cores out.
+                self._encoder_cpus, self._decoder_cpus = 0.5 * cores / self.workers, 0.25 * cores / self.decoders
+            else:
+                # They spread the encoders over the nodes; an autoscaler brings nodes for those that find no room.
+                self._encoder_cpus = 0.75 * self._threads
+                self._decoder_cpus = 0.25 * self._threads * self.workers / self.decoders
         self._batch = _GPU_BATCH if gpus else _CPU_BATCH
 
     def run(self, files: pa.Table) -> Iterator[pa.Table]:
