@@ -16,22 +16,50 @@ def evaluate(
     validation: Annotated[Path, typer.Option(help="A folder with labels.csv and audio.")],
     write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
     time_stride: Annotated[int, typer.Option(min=0, help="Keep every n-th time patch; 0 = as the bundle says.")] = 0,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all measures with their intervals here, too.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Draw a PNG for each head with listeners, and calibration.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="The pre-training run behind the bundle: measure on its held-out clips, too."),
+    ] = None,
 ) -> None:
-    """Print the listener table; write it into the card unless told otherwise."""
-    from tunelab.encoder.bundle import Bundle
-    from tunelab.evaluation.listeners import listener_figures, read_labels
-    from tunelab.evaluation.scoring import score_folder
-    from tunelab.training.finish import add_listeners
+    """Print the listener table; write it into the card unless told otherwise.
 
+    With --embeddings also Pearson r, Spearman, CCC and RMSE against the labels of the held-out clips. Intervals are
+    95 %, from resamples of whole groups (singers, packages).
+    """
+    from tunelab.encoder.bundle import Bundle
+    from tunelab.evaluation.calibration import held_out, held_out_figures
+    from tunelab.evaluation.listeners import listener_figures, read_labels, samples
+    from tunelab.evaluation.plots import plot_calibration, plot_listeners
+    from tunelab.evaluation.report import contradictions, lines, write_report
+    from tunelab.evaluation.scoring import score_folder
+    from tunelab.training.finish import update_card
+
+    opened = Bundle.open(bundle)
+    clips = held_out(opened, embeddings) if embeddings else {}
     # As it is served; every n-th patch is something that only the reference can do.
     precision = None if time_stride else "auto"
-    scores = score_folder(Bundle.open(bundle), validation, time_stride=time_stride or None, precision=precision)
+    scores = score_folder(opened, validation, time_stride=time_stride or None, precision=precision)
+    table = read_labels(validation)
+    rows, on_labels = listener_figures(table, scores), held_out_figures(clips)
     if write and not time_stride:
-        add_listeners(bundle, validation, scores)
-    for row in listener_figures(read_labels(validation), scores):
-        low, high = row["ci95"]
-        figure = f"{row['value']:.3f} [{low:.3f}, {high:.3f}], vibenet {row['vibenet']:.3f}"
-        typer.echo(f"{row['head']:17} {figure}  {row['measure']}")
+        update_card(bundle, {"listeners": rows})
+    for line in lines(rows, on_labels):
+        typer.echo(line)
+    for line in contradictions(opened.card, on_labels):
+        typer.echo(line, err=True)
+    if as_json is not None:
+        write_report(as_json, opened, rows, on_labels)
+    if plot is not None:
+        plot.mkdir(parents=True, exist_ok=True)
+        plot_listeners(list(samples(table, scores)), rows, plot)
+        if clips:
+            plot_calibration(clips, on_labels, plot / "calibration.png")
 
 
 @commands.command("compare-precisions")
@@ -69,13 +97,14 @@ def embedding(
     bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
     clips: Annotated[Path, typer.Option(help="A folder of rendered clips.")],
     validation: Annotated[Path, typer.Option(help="A folder with labels.csv and audio.")],
+    count: Annotated[int, typer.Option(min=50, help="How many clips of music from the corpus.")] = 400,
     write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
 ) -> None:
     """Print how rich the embedding is, beside mel statistics and vibenet's pooled feature."""
     from tunelab.evaluation.embedding import embedding_report
     from tunelab.training.finish import update_card
 
-    rows = embedding_report(bundle, clips, validation)
+    rows = embedding_report(bundle, clips, validation, count)
     if write:
         update_card(bundle, {"embedding": rows})
     for name, row in rows.items():

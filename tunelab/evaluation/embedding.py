@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunelab.errors import SettingsError
 from tunelab.types import FloatArray
 
+if TYPE_CHECKING:
+    from tunelab.encoder.bundle import Bundle
+
 Labels = npt.NDArray[Any]
+LEAST_OF_A_CLASS = 10
+WAITING = 8
+"""Songs that may wait for vibenet, so that they do not fill the memory."""
 
 
 def participation_ratio(embeddings: FloatArray) -> float:
@@ -51,14 +59,29 @@ def neighbour_agreement(features: FloatArray, labels: Labels) -> float:
     return float(np.mean(labels[similarity.argmax(1)] == labels))
 
 
-def compare(features: Mapping[str, FloatArray], labels: Labels) -> dict[str, dict[str, float]]:
-    """Probe and neighbours of several features of the same clips: name -> ``{"probe": .., "neighbour": ..}``.
+def compare(features: Mapping[str, FloatArray], labels: Labels) -> dict[str, Any]:
+    """Probe and neighbours of several features of the same clips.
 
-    Classes with fewer than ten clips are left out.
+    Classes with fewer than :data:`LEAST_OF_A_CLASS` clips are left out.
+
+    Returns:
+        ``n``, ``classes`` and ``chance`` (the share of the largest class) of what is left, and for each feature, by its
+        name, ``{"probe": .., "neighbour": ..}``.
+
+    Raises:
+        SettingsError: fewer than two classes are left.
     """
     names, counts = np.unique(labels, return_counts=True)
-    kept = np.isin(labels, names[counts >= 10])
-    return {
+    frequent = counts >= LEAST_OF_A_CLASS
+    if frequent.sum() < 2:
+        raise SettingsError(f"there are fewer than two classes with {LEAST_OF_A_CLASS} clips each to tell apart")
+    kept = np.isin(labels, names[frequent])
+    facts = {
+        "n": int(kept.sum()),
+        "classes": int(frequent.sum()),
+        "chance": round(float(counts[frequent].max() / kept.sum()), 4),
+    }
+    return facts | {
         name: {
             "probe": round(probe_accuracy(values[kept], labels[kept]), 4),
             "neighbour": round(neighbour_agreement(values[kept], labels[kept]), 4),
@@ -72,51 +95,102 @@ def mel_statistics(mel: FloatArray) -> FloatArray:
     return np.concatenate([mel.mean(0), mel.std(0)]).astype(np.float32)
 
 
-def embedding_report(bundle: Path, clips: Path, validation: Path, count: int = 600) -> dict[str, Any]:
+def embedding_report(bundle: Path, clips: Path, validation: Path, count: int = 400) -> dict[str, Any]:
     """The card's rows: genre of real songs, and package of origin of ``count`` clips of music from the corpus.
 
     The encoder heard the corpus's training clips, so the packages say less than the genres.
+
+    Raises:
+        FileNotFoundError: no training clips are rendered.
+    """
+    from tunelab.encoder.bundle import Bundle
+    from tunelab.evaluation.listeners import read_labels
+
+    opened = Bundle.open(bundle)
+    table = read_labels(validation)
+    table = table[table.source == "emotify"]
+    of_songs = song_features(opened, [validation / path for path in table.path])
+    of_clips, packages = clip_features(opened, clips, count)
+    return {
+        "participation_ratio": {name: round(participation_ratio(values), 1) for name, values in of_songs.items()},
+        "genre": compare(of_songs, table.genre.to_numpy()),
+        "package": compare(of_clips, packages),
+    }
+
+
+def song_features(bundle: Bundle, paths: list[Path]) -> dict[str, FloatArray]:
+    """Features of audio files at the bundle's rate: the embedding, mel statistics, and vibenet's pooled feature.
+
+    vibenet, which runs on one thread, works beside the encoder.
     """
     import soundfile as sf
-    from safetensors.numpy import load_file
 
     from tunelab.audio.mel import LogMel
     from tunelab.encoder import load_engine
-    from tunelab.encoder.bundle import Bundle
-    from tunelab.evaluation.listeners import read_labels
     from tunelab.training.teachers import Vibenet
 
-    opened = Bundle.open(bundle)
-    encode, mel, vibenet = load_engine(opened), LogMel(opened.mel), Vibenet()
+    encode, mel, vibenet = load_engine(bundle), LogMel(bundle.mel), Vibenet()
 
-    def features(waves: list[FloatArray]) -> dict[str, FloatArray]:
-        rows: dict[str, list[FloatArray]] = {"tunelab": [], "mel statistics": [], "vibenet": []}
-        for samples in waves:
+    def pooled(samples: FloatArray) -> FloatArray:
+        feature: FloatArray = vibenet(samples).dense.mean(0)
+        return feature
+
+    embeddings, statistics, theirs = [], [], []
+    with ThreadPoolExecutor(1) as beside:
+        for path in paths:
+            samples = np.resize(sf.read(path, dtype="float32")[0], bundle.mel.num_samples)
+            theirs.append(beside.submit(pooled, samples))
+            if len(theirs) > WAITING:
+                theirs[-WAITING].result()
             window = mel(samples)
-            rows["tunelab"].append(encode(window[None])[0])
-            rows["mel statistics"].append(mel_statistics(window))
-            rows["vibenet"].append(vibenet(samples).dense.mean(0))
-        return {name: np.stack(values) for name, values in rows.items()}
+            embeddings.append(encode(window[None])[0])
+            statistics.append(mel_statistics(window))
+        vibenets = [future.result() for future in theirs]
+    return _features(embeddings, statistics, vibenets)
 
-    table = read_labels(validation)
-    table = table[table.source == "emotify"]
-    songs = []
-    for path in table.path:
-        samples, _ = sf.read(validation / path, dtype="float32")
-        songs.append(np.resize(samples, opened.mel.num_samples))
-    of_songs = features(songs)
-    waves: list[FloatArray] = []
+
+def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, FloatArray], Labels]:
+    """The same of ``count`` training clips of unmixed music, evenly spread, from their rendered spectrograms.
+
+    Returns:
+        The features, and the number of each clip's package.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    from safetensors import safe_open
+
+    from tunelab.encoder import load_engine
+    from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
+
+    places: list[tuple[Path, int]] = []
     packages: list[int] = []
     for path in sorted(clips.glob("train-*.safetensors")):
-        known = load_file(path)["known"]
-        audio = load_file(clips / "audio" / path.name)["audio"]
-        for row in np.flatnonzero(known[:, 0] == 0):
-            waves.append(audio[row].astype(np.float32) / 32767)
-            packages.append(int(known[row, 1]))
-    chosen = np.linspace(0, len(waves) - 1, min(count, len(waves))).astype(int)
-    of_clips = features([waves[number] for number in chosen])
-    return {
-        "participation_ratio": {name: round(participation_ratio(values), 1) for name, values in of_songs.items()},
-        "genre": {"n": len(songs), **compare(of_songs, table.genre.to_numpy())},
-        "package": {"n": len(chosen), **compare(of_clips, np.array(packages)[chosen])},
-    }
+        with safe_open(path, "numpy") as shard:
+            known = shard.get_tensor("known")
+        rows = np.flatnonzero(known[:, 0] == 0)
+        places += [(path, int(row)) for row in rows]
+        packages += known[rows, 1].astype(int).tolist()
+    if not places:
+        raise FileNotFoundError("no training clips: render them first")
+    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
+    encode = load_engine(bundle)
+    embeddings, statistics, vibenets = [], [], []
+    for number in chosen:
+        path, row = places[number]
+        # One row at a time: a corpus of clips does not fit into memory.
+        with safe_open(path, "numpy") as shard:
+            quantised, dense = (shard.get_slice(name)[row : row + 1][0] for name in ("mel", "dense"))
+        decibels = quantised.astype(np.float32) * np.float32(MEL_STEP_DB) + np.float32(MEL_FLOOR_DB)
+        window = (decibels - np.float32(bundle.mel.mean)) / np.float32(bundle.mel.std)
+        embeddings.append(encode(window[None])[0])
+        statistics.append(mel_statistics(window))
+        vibenets.append(dense.astype(np.float32).mean(0))
+    return _features(embeddings, statistics, vibenets), np.array(packages)[chosen]
+
+
+def _features(
+    embeddings: list[FloatArray], statistics: list[FloatArray], vibenets: list[FloatArray]
+) -> dict[str, FloatArray]:
+    rows = {"tunelab": embeddings, "mel statistics": statistics, "vibenet": vibenets}
+    return {name: np.stack(values) for name, values in rows.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunelab.evaluation.metrics import Metric, auc, interval, spearman
+from tunelab.evaluation.metrics import AGREEMENT, Metric, auc, pearson, spearman, with_intervals
 from tunelab.types import FloatArray
 
 Table = Any
@@ -20,7 +20,10 @@ Truth = Callable[[Table], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table: which clips, which truth, which measure, and what vibenet 0.1.0 reaches on it."""
+    """One row of the table: which clips, which truth, which measure, and what vibenet 0.1.0 reaches on it.
+
+    ``same_scale``: the truth lies in 0..1 as the score does, so that its values can be compared and not only its order.
+    """
 
     head: str
     measure: str
@@ -28,6 +31,14 @@ class Row:
     source: str
     truth: Truth
     vibenet: float
+    same_scale: bool = False
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """All measures that make sense for this truth, the row's own first."""
+        if self.metric is auc:
+            return {"auc": auc}
+        return {"spearman": spearman, **(AGREEMENT if self.same_scale else {"pearson_r": pearson})}
 
 
 def _genres(positive: tuple[str, ...], negative: tuple[str, ...]) -> Truth:
@@ -73,7 +84,15 @@ ROWS: tuple[Row, ...] = (
         _sum("+joyful_activation", "-sadness", "-tension"),
         0.425,
     ),
-    Row("happiness", "Spearman with joyful_activation", spearman, "emotify", _sum("+joyful_activation"), 0.510),
+    Row(
+        "happiness",
+        "Spearman with joyful_activation",
+        spearman,
+        "emotify",
+        _sum("+joyful_activation"),
+        0.510,
+        same_scale=True,
+    ),
     Row(
         "acousticness",
         "AUC classical vs electronic + rock",
@@ -95,16 +114,37 @@ ROWS: tuple[Row, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """The clips of one row.
+
+    Attributes:
+        row: what they are measured by.
+        score: shape ``(n,)``, 0..1.
+        truth: shape ``(n,)``, in the row's own unit.
+        groups: shape ``(n,)``; clips of one singer are one group, songs are each their own.
+        names: shape ``(n,)``: the genre, or an empty string.
+    """
+
+    row: Row
+    score: npt.NDArray[np.float64]
+    truth: npt.NDArray[np.float64]
+    groups: npt.NDArray[Any]
+    names: npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerFigure:
-    """One computed row: value with its 95 % interval over single clips."""
+    """One computed row: value with its 95 % interval over ``groups`` groups of ``n`` clips, and its other measures."""
 
     head: str
     measure: str
     value: float
-    ci95: tuple[float, float]
+    ci95: list[float]
     n: int
+    groups: int
     vibenet: float
     source: str
+    measures: dict[str, dict[str, Any]]
 
 
 def read_labels(folder: Path) -> Table:
@@ -114,25 +154,50 @@ def read_labels(folder: Path) -> Table:
     return pd.read_csv(folder / "labels.csv")
 
 
-def listener_figures(table: Table, scores: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
-    """Compute every row for which a head exists.
+def groups_of(table: Table) -> npt.NDArray[Any]:
+    """For each clip, what is drawn as a whole for an interval: the singer where the file's name tells one."""
+    singers = table.path.str.extract(r"(mir1k-[^_/]+)_[^/]*$")[0]
+    return np.asarray(singers.fillna(table.path), dtype=str)
+
+
+def samples(table: Table, scores: Mapping[str, FloatArray]) -> Iterator[Sample]:
+    """The clips of every row for which a head, and at least two clips, exist.
 
     Args:
         table: of :func:`read_labels`, ``n`` rows.
         scores: head -> shape ``(n,)``.
     """
-    figures = []
     for row in ROWS:
         if row.head not in scores:
             continue
         chosen = (table.source == row.source).to_numpy()
-        truth = row.truth(table[chosen])
-        score = np.asarray(scores[row.head], np.float64)[chosen]
+        part = table[chosen]
+        truth = row.truth(part)
         known = np.isfinite(truth)
-        score, truth = score[known], truth[known]
-        low, high = interval(row.metric, score, truth)
-        value = round(row.metric(score, truth), 4)
-        ci95 = (round(low, 4), round(high, 4))
-        figure = ListenerFigure(row.head, row.measure, value, ci95, len(score), row.vibenet, row.source)
-        figures.append(asdict(figure) | {"ci95": list(ci95)})
+        if known.sum() < 2:
+            continue
+        score = np.asarray(scores[row.head], np.float64)[chosen]
+        names = part.genre.fillna("").to_numpy(str)
+        yield Sample(row, score[known], truth[known], groups_of(part)[known], names[known])
+
+
+def listener_figures(table: Table, scores: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
+    """Compute every row for which a head and clips exist; the arguments are those of :func:`samples`."""
+    figures = []
+    for sample in samples(table, scores):
+        row = sample.row
+        measures = with_intervals(row.metrics, sample.score, sample.truth, sample.groups)
+        own = next(iter(measures.values()))
+        figure = ListenerFigure(
+            head=row.head,
+            measure=row.measure,
+            value=own["value"],
+            ci95=own["ci95"],
+            n=len(sample.score),
+            groups=len(np.unique(sample.groups)),
+            vibenet=row.vibenet,
+            source=row.source,
+            measures=measures,
+        )
+        figures.append(asdict(figure))
     return figures

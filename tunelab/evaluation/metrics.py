@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,12 +72,33 @@ def interval(
     score, truth = np.asarray(score), np.asarray(truth)
     labels = np.arange(len(score)) if groups is None else np.unique(groups, return_inverse=True)[1]
     members = [np.flatnonzero(labels == group) for group in range(int(labels.max()) + 1)]
+    # Of single clips the draw itself is the index; it is also much quicker.
+    alone = np.concatenate(members) if len(members) == len(score) else None
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(draws):
-        index = np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+        drawn = rng.integers(0, len(members), len(members))
+        index = np.concatenate([members[k] for k in drawn]) if alone is None else alone[drawn]
         values.append(metric(score[index], truth[index]))
     if np.isnan(values).all():
         return float("nan"), float("nan")
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+AGREEMENT: Mapping[str, Metric] = {"pearson_r": pearson, "spearman": spearman, "ccc": ccc, "rmse": rmse}
+"""All four measures of a score against a truth on the same scale."""
+
+
+def with_intervals(
+    metrics: Mapping[str, Metric], score: Values, truth: Values, groups: npt.NDArray[Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Several metrics of the same clips, each ``{"value": .., "ci95": [low, high]}`` to four digits.
+
+    The intervals are those of :func:`interval`; every metric sees the same resamples.
+    """
+    figures = {}
+    for name, metric in metrics.items():
+        low, high = interval(metric, score, truth, groups)
+        figures[name] = {"value": round(metric(score, truth), 4), "ci95": [round(low, 4), round(high, 4)]}
+    return figures

@@ -20,20 +20,33 @@ Corpus = Annotated[Path, typer.Argument(help="The corpus folder.")]
 @corpus_commands.command("build")
 def corpus_build(corpus: Corpus) -> None:
     """Download and unpack the packages, then write manifest.parquet. Call again to resume."""
-    from tunelab.training.corpus import build_manifest
     from tunelab.training.download import download_packages
 
     for package in download_packages(corpus / "un", corpus / "debs"):
         typer.echo(f"not available: {package}", err=True)
-    typer.echo(f"{build_manifest(corpus / 'un', corpus / 'manifest.parquet')} files")
+    _list_corpus(corpus)
 
 
 @corpus_commands.command("list")
 def corpus_list(corpus: Corpus) -> None:
-    """Write manifest.parquet from packages that are already unpacked in CORPUS/un."""
-    from tunelab.training.corpus import build_manifest
+    """Write manifest.parquet from packages that are already unpacked in CORPUS/un.
 
-    typer.echo(f"{build_manifest(corpus / 'un', corpus / 'manifest.parquet')} files")
+    Tracker modules are rendered where openmpt123 is installed, songs mixed from their stems, and each recording is
+    listed once: duplicates.csv tells what was left out. Call again to resume.
+    """
+    from tunelab.training.download import missing_packages
+
+    if missing := missing_packages(corpus / "un"):
+        typer.echo(f"not there: {', '.join(missing)}", err=True)
+    _list_corpus(corpus)
+
+
+def _list_corpus(corpus: Path) -> None:
+    from tunelab.training.corpus import build_manifest, summary
+
+    build_manifest(corpus / "un", corpus / "manifest.parquet")
+    for line in summary(corpus / "manifest.parquet"):
+        typer.echo(line)
 
 
 @corpus_commands.command("scale")
@@ -108,6 +121,17 @@ def pretrain(
     embed_clips(corpus / "clips", corpus / run)
 
 
+@commands.command("curve")
+def curve(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, finished or not.")],
+    out: Annotated[Path | None, typer.Option(metavar="PNG", help="Where to; by default curve.png in the run.")] = None,
+) -> None:
+    """Draw the loss of a pre-training run, which may still be going on."""
+    from tunelab.training.curve import draw_curve
+
+    typer.echo(draw_curve(run, out))
+
+
 @commands.command("train")
 def train(
     labels: Annotated[Path, typer.Option(help="A table of labels, or the dataset's folder.")],
@@ -163,7 +187,8 @@ def write(
 
     card = write_bundle(corpus, corpus / run, out)
     for head, row in card["heads"].items():
-        typer.echo(f"{head:17} r {row['pearson_r']:.3f} {row['ci95']} {'shipped' if row['shipped'] else 'dropped'}")
+        interval = row.get("ci95", "")
+        typer.echo(f"{head:17} r {row['pearson_r']:.3f} {interval} {'shipped' if row['shipped'] else 'dropped'}")
 
 
 @commands.command("quantise")

@@ -1,4 +1,7 @@
-"""The free corpus: unpacked package folders -> a manifest of music and speech files, split by package."""
+"""The free corpus: unpacked package folders -> a manifest of music and speech files, split by package.
+
+Music is what lies there as audio, what tracker modules play, and songs mixed from their stems; each recording once.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,15 @@ import hashlib
 import logging
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import soundfile as sf
+
+from tunelab.errors import SettingsError
+from tunelab.training.duplicates import drop_duplicates
+from tunelab.training.stems import MIXED, STEM_PACKAGES, mix_stems
+from tunelab.training.tracker import MODULE_SUFFIXES, RENDERED, render_modules
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +39,27 @@ SPEECH_PACKAGES: tuple[str, ...] = (
 
 HELD_OUT_SPEECH = frozenset({"fillets-ng-data-nl", "klettres-data"})
 
-STEM_PACKAGES = ("fretsonfire-",)
-"""Packages that hold single stems of a song; a stem alone is not music that a user would send."""
-
+DUPLICATES = "duplicates.csv"
+UNPACKED = ".unpacked"
+"""Added to the name of an archive: the folder of what was in it."""
 SPLIT_MODULUS = 6
 """One music package in so many is held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One file of the corpus. ``path`` is relative to the corpus folder; ``kind`` is ``music`` or ``speech``."""
+    """One file of the corpus.
+
+    Attributes:
+        path: relative to the corpus folder.
+        package: whose file it is.
+        licence: path of the package's copyright file, or empty.
+        seconds: its length.
+        kind: ``music`` or ``speech``.
+        split: ``train`` or ``heldout``.
+        source: ``file``, ``archive`` (a member of one), ``tracker`` (a rendered module) or ``stems`` (mixed).
+        sha256: of the file's bytes.
+    """
 
     path: str
     package: str
@@ -48,6 +67,8 @@ class Track:
     seconds: float
     kind: str
     split: str
+    source: str
+    sha256: str
 
 
 def split_of(package: str) -> str:
@@ -63,7 +84,7 @@ def unpack_archives(package: Path) -> None:
     for archive in sorted(package.rglob("*")):
         if archive.suffix.lower() not in ARCHIVE_SUFFIXES or not archive.is_file():
             continue
-        target = archive.with_name(archive.name + ".unpacked")
+        target = archive.with_name(archive.name + UNPACKED)
         if target.exists():
             continue
         target.mkdir()
@@ -71,7 +92,8 @@ def unpack_archives(package: Path) -> None:
             with zipfile.ZipFile(archive) as members:
                 for number, member in enumerate(members.infolist()):
                     suffix = Path(member.filename).suffix.lower()
-                    if suffix in AUDIO_SUFFIXES and 150_000 < member.file_size < 50_000_000:
+                    least = 1_000 if suffix in MODULE_SUFFIXES else 150_000
+                    if suffix in AUDIO_SUFFIXES | MODULE_SUFFIXES and least < member.file_size < 50_000_000:
                         # A number instead of the member's own path: nothing can be written outside the folder.
                         (target / f"{number:05d}{suffix}").write_bytes(members.read(member))
         except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
@@ -79,14 +101,19 @@ def unpack_archives(package: Path) -> None:
 
 
 def list_package(root: Path, package: str) -> Iterator[Track]:
-    """Tracks of one unpacked package, duplicates within it dropped by content hash."""
+    """Tracks of one unpacked package; its modules are rendered and its stems mixed first, where they are not yet."""
     folder = root / package
-    speech = package in SPEECH_PACKAGES
-    seen: set[bytes] = set()
+    speech, stems = package in SPEECH_PACKAGES, package.startswith(STEM_PACKAGES)
     unpack_archives(folder)
+    if not speech:
+        render_modules(folder)
+    if stems:
+        mix_stems(folder)
     licence = next(iter(sorted(folder.glob("usr/share/doc/*/copyright"))), None)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in AUDIO_SUFFIXES or path.is_symlink() or not path.is_file():
+            continue
+        if path.name.startswith(".") or (stems and path.name != MIXED):
             continue
         if package == "tuxpaint-stamps-default" and "_desc" not in path.name:
             continue  # the others are noises of the pictured things
@@ -97,10 +124,8 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
             continue
         if seconds < (MIN_SPEECH_S if speech else MIN_MUSIC_S) or (speech and seconds > 60):
             continue
-        digest = hashlib.sha256(path.read_bytes()).digest()
-        if digest in seen:
-            continue
-        seen.add(digest)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         yield Track(
             path=str(path.relative_to(root)),
             package=package,
@@ -108,22 +133,55 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
             seconds=round(seconds, 3),
             kind="speech" if speech else "music",
             split=split_of(package),
+            source=source_of(path),
+            sha256=digest,
         )
 
 
+def source_of(path: Path) -> str:
+    """How a file came to be, as in :attr:`Track.source`."""
+    if path.name.endswith(RENDERED):
+        return "tracker"
+    if path.name == MIXED and path.with_name("song.ogg").exists():
+        return "stems"
+    return "archive" if path.parent.suffix == UNPACKED else "file"
+
+
 def build_manifest(root: Path, out: Path) -> int:
-    """List every unpacked package under ``root`` into the Parquet file ``out``.
+    """List every unpacked package under ``root`` into the Parquet file ``out``, each recording once.
+
+    What was left out as a duplicate goes to ``duplicates.csv`` beside it, fingerprints into the folder ``fingerprints``
+    there, so that a second call is quick.
 
     Returns:
         The number of tracks.
+
+    Raises:
+        SettingsError: there is no folder ``root``.
     """
     import pandas as pd
 
-    rows = [
-        asdict(track)
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith(STEM_PACKAGES) and folder.suffix != ".tmp"
-        for track in list_package(root, folder.name)
-    ]
-    pd.DataFrame(rows).to_parquet(out, index=False)
-    return len(rows)
+    if not root.is_dir():
+        raise SettingsError(f"there is no folder {root.name} with unpacked packages")
+    packages = [folder.name for folder in sorted(root.iterdir()) if folder.is_dir() and folder.suffix != ".tmp"]
+    tracks = [track for package in packages for track in list_package(root, package)]
+    kept, dropped = drop_duplicates(tracks, root, out.with_name("fingerprints"))
+    columns = [field.name for field in fields(Track)]
+    pd.DataFrame([asdict(track) for track in kept], columns=columns).to_parquet(out, index=False)
+    names = ["path", "same_as", "share", "offset_s"]
+    pd.DataFrame([asdict(row) for row in dropped], columns=names).to_csv(out.with_name(DUPLICATES), index=False)
+    return len(kept)
+
+
+def summary(manifest: Path) -> Iterator[str]:
+    """What a manifest holds, one line a kind, and how many duplicates were left out."""
+    import pandas as pd
+
+    table = pd.read_parquet(manifest)
+    dropped = pd.read_csv(manifest.with_name(DUPLICATES)).same_as.map(table.set_index("path").kind)
+    for kind, rows in table.groupby("kind"):
+        sources = ", ".join(f"{count} {name}" for name, count in rows.source.value_counts().items())
+        yield (
+            f"{kind}: {len(rows)} tracks, {rows.seconds.sum() / 3600:.1f} h ({sources}) of {rows.package.nunique()} "
+            f"packages, {(rows.split == 'heldout').sum()} held out; {(dropped == kind).sum()} duplicates left out"
+        )

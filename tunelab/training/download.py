@@ -132,6 +132,11 @@ def download_packages(
             archive.unlink()
 
 
+def missing_packages(root: Path, packages: tuple[str, ...] = MUSIC_PACKAGES + SPEECH_PACKAGES) -> list[str]:
+    """Packages that are not unpacked in ``root``: not fetched yet, or no longer in the distribution."""
+    return [package for package in packages if not (root / package).is_dir()]
+
+
 def unpack(archive: Path, target: Path, dpkg: str = "dpkg") -> bool:
     """Unpack a ``.deb`` into ``target``, whole or not at all; whether it worked."""
     partial = target.with_name(target.name + ".tmp")

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from tunelab.audio.mel import MelConfig
 from tunelab.training.clips import DENSE_ROWS, MEL_FLOOR_DB, MEL_STEP_DB
+from tunelab.training.curve import draw_curve
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
 from tunelab.training.optimizer import Muon
@@ -220,7 +221,7 @@ def optimisers(
 
 
 def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
-    """Train and write ``student.safetensors``, ``run.json`` and ``curve.csv`` into ``out``.
+    """Train and write ``student.safetensors``, ``run.json``, ``curve.csv`` and its picture into ``out``.
 
     A run that was stopped goes on from its last checkpoint when called again with the same arguments.
 
@@ -307,6 +308,7 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig) -> dict[str, Any]:
     text = json.dumps(run, indent=2)
     (out / "run.json").write_text(text + "\n")
     checkpoint.unlink(missing_ok=True)
+    draw_curve(out)
     # As it is read back: lists instead of tuples.
     written: dict[str, Any] = json.loads(text)
     return written
