@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from tunelab.types import EMBEDDING_SIZE
+from tunelab.types import EMBEDDING_SIZE, HEADS
 
 TIERS = ("free", "pro")
 
@@ -81,6 +81,8 @@ class Track(Base):
             postgresql_using="hnsw",
             postgresql_ops={"embedding": "halfvec_cosine_ops"},
         ),
+        # Counts and finds an account's tracks in ranges of scores without reading the others.
+        Index("tracks_scores", "account_id", "model", "revision", *HEADS),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

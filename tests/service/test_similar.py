@@ -1,0 +1,542 @@
+"""Similar tracks over HTTP, against brute force; whose they are, and what may be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import URL, create_engine, insert, select, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from tests.service.support import Api, StartApi
+from tunelab.service import similar
+from tunelab.service.tables import Account, Track
+from tunelab.types import HEADS
+
+RNG = np.random.default_rng(0)
+VECTORS = RNG.normal(size=(200, 768)).astype(np.float32) + 0.5
+SCORES = RNG.random((200, 6))
+IDS = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(200)]
+SEED = IDS[0]
+COSINE = VECTORS.astype(np.float64) @ VECTORS[0] / np.linalg.norm(VECTORS, axis=1) / np.linalg.norm(VECTORS[0])
+UNKNOWN = "0" * 64
+
+
+@pytest.fixture
+def add(session: Session) -> Callable[..., None]:
+    """Store tracks of an account; by default the first of those above, as results of the fake pipeline."""
+
+    def add(account: str, count: int = 60, begin: int = 0, **values: Any) -> None:
+        owner = session.scalar(select(Account.id).where(Account.name == account))
+        session.execute(insert(Track), [row(owner, number, **values) for number in range(begin, begin + count)])
+        session.commit()
+
+    return add
+
+
+def row(account: uuid.UUID | None, number: int, **values: Any) -> dict[str, Any]:
+    vector = np.asarray(values.pop("vector", VECTORS[number]), "<f4")
+    return {
+        "account_id": account,
+        "content_id": IDS[number],
+        "model": "fake-v1",
+        "revision": "1",
+        **dict(zip(HEADS, SCORES[number].tolist(), strict=True)),
+        "duration_s": 100.0 + number,
+        "embedding": vector.tolist(),
+        "embedding_f32": vector.tobytes(),
+        **values,
+    }
+
+
+def cosine_to(direction: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    exact = VECTORS.astype(np.float64)
+    found: np.ndarray[Any, Any] = exact @ direction / np.linalg.norm(exact, axis=1) / np.linalg.norm(direction)
+    return found
+
+
+def unit(number: int) -> np.ndarray[Any, Any]:
+    vector = VECTORS[number].astype(np.float64)
+    found: np.ndarray[Any, Any] = vector / np.linalg.norm(vector)
+    return found
+
+
+def shown(number: int) -> dict[str, int]:
+    return {head: round(100 * score) for head, score in zip(HEADS, SCORES[number].tolist(), strict=True)}
+
+
+def ids_of(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [track["id"] for track in answer.json()["similar"]]
+
+
+def is_best(found: list[str], among: Iterable[int], distance: Callable[[int], float], k: int) -> bool:
+    """Whether these are the k nearest in their order; the search is in half precision, so near ties may swap."""
+    best = sorted(among, key=distance)[:k]
+    numbers = [IDS.index(content_id) for content_id in found]
+    return (
+        len(found) == len(best) == len(set(found))
+        and set(numbers) <= set(among)
+        and all(abs(distance(one) - distance(other)) < 1e-4 for one, other in zip(numbers, best, strict=True))
+    )
+
+
+def from_seed(number: int) -> float:
+    return float(1 - COSINE[number])
+
+
+async def get(api: Api, content_id: str = SEED, account: str = "pro", **query: Any) -> httpx.Response:
+    return await api.client.get(f"/v1/similar/{content_id}", params=query, headers=api.auth(account))
+
+
+async def post(api: Api, account: str = "pro", **body: Any) -> httpx.Response:
+    return await api.client.post("/v1/similar", json=body, headers=api.auth(account))
+
+
+INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
+"""With so few rows the planner would rather sort them than walk the index."""
+
+
+@pytest.fixture
+def through_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search as among many tracks: through the index, and exactly only where it gives up."""
+    monkeypatch.setattr(similar, "EXACT", 0)
+    monkeypatch.setattr(similar, "_PLAN", {**similar._PLAN, **INDEX})
+
+
+def test_answer_is_exactly_the_documented_one(run_api: Any, add: Any) -> None:
+    async def scenario(api: Api) -> httpx.Response:
+        add("pro")
+        answer = await get(api)
+        assert await api.credits("pro") == 100
+        return answer
+
+    answer = run_api(scenario)
+    body = answer.json()
+    assert list(body) == ["model", "seeds", "similar", "trace_id"]
+    assert (body["model"], body["seeds"]) == ("fake-v1", [SEED])
+    assert body["trace_id"] == answer.headers["x-trace-id"]
+    assert is_best(ids_of(answer), range(1, 60), from_seed, 10)
+    for track in body["similar"]:
+        number = IDS.index(track["id"])
+        assert list(track) == ["id", "similarity", *HEADS, "duration_s"]
+        assert track["similarity"] == pytest.approx(COSINE[number], abs=1e-4)
+        assert re.fullmatch(r"-?[01]\.\d{1,4}", str(track["similarity"]))
+        assert {head: track[head] for head in HEADS} == shown(number)
+        assert track["duration_s"] == 100.0 + number
+
+
+@pytest.mark.usefixtures("through_index")
+def test_through_the_index_it_is_the_same(run_api: Any, add: Any) -> None:
+    async def scenario(api: Api) -> None:
+        add("pro", 200)
+        for k in (1, 10, 100):
+            assert is_best(ids_of(await get(api, k=k)), range(1, 200), from_seed, k)
+        quiet = [number for number in range(1, 200) if shown(number)["energy"] <= 10]
+        assert is_best(ids_of(await get(api, energy="..10", k=5)), quiet, from_seed, 5)
+
+    run_api(scenario)
+
+
+def test_index_that_gives_up_loses_nothing(
+    run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch, session: Session
+) -> None:
+    """Many tracks of others are nearer than any of the account's own, and the index may not look at more than a few."""
+    plan = {**similar._PLAN, **INDEX, "hnsw.ef_search": "2", "hnsw.max_scan_tuples": "1"}
+    monkeypatch.setattr(similar, "EXACT", 0)
+    monkeypatch.setattr(similar, "_PLAN", plan)
+    asked: list[int] = []
+    more_than = similar._more_than
+
+    async def counted(*arguments: Any) -> bool:
+        asked.append(1)
+        return await more_than(*arguments)
+
+    monkeypatch.setattr(similar, "_more_than", counted)
+
+    async def scenario(api: Api) -> None:
+        near = VECTORS[0] + 0.01 * RNG.normal(size=768)
+        add("free", 100, 60, vector=near)
+        add("pro")
+        assert is_best(ids_of(await get(api, k=50)), range(1, 60), from_seed, 50)
+        assert asked
+
+    run_api(scenario)
+
+
+@pytest.mark.parametrize("exact", [0, 10_000])
+def test_filters_that_keep_few_lose_none(run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch, exact: int) -> None:
+    monkeypatch.setattr(similar, "EXACT", exact)
+
+    async def scenario(api: Api) -> None:
+        add("pro", 200)
+        for filters in ({"energy": "98..100"}, {"energy": "..1"}, {"energy": "90..", "happiness": "..15"}):
+            kept = [number for number in range(1, 200) if matches(number, filters)]
+            assert len(kept) < 10
+            assert is_best(ids_of(await get(api, k=100, **filters)), kept, from_seed, 100)
+        some = [number for number in range(1, 200) if matches(number, {"speechiness": "40..60"})]
+        assert is_best(ids_of(await get(api, k=7, speechiness="40..60")), some, from_seed, 7)
+
+    run_api(scenario)
+
+
+def matches(number: int, filters: dict[str, str]) -> bool:
+    bounds = ((head, *wanted.split("..")) for head, wanted in filters.items())
+    return all(int(low or 0) <= shown(number)[head] <= int(high or 100) for head, low, high in bounds)
+
+
+def test_filters_see_the_scores_that_are_shown(run_api: Any, add: Any) -> None:
+    async def scenario(api: Api) -> None:
+        add("pro", 1)
+        # 60.5 is shown as 60, as Python rounds halves to even numbers.
+        for number, energy in enumerate((0.594999, 0.595, 0.6, 0.605, 0.605001, 0.0, 1.0, None), start=1):
+            add("pro", 1, number, energy=energy)
+        answer = await get(api, energy="60..60")
+        assert sorted(track["energy"] for track in answer.json()["similar"]) == [60, 60, 60]
+        everything = await get(api, k=100)
+        for track in everything.json()["similar"]:
+            if "energy" in track:
+                only = f"{track['energy']}..{track['energy']}"
+                assert track["id"] in ids_of(await get(api, energy=only))
+        # A track without the score is in no range of it, not even in the widest.
+        assert len(ids_of(await get(api, k=100))) == 8
+        assert len(ids_of(await get(api, k=100, energy="0.."))) == 7
+
+    run_api(scenario)
+
+
+@pytest.mark.parametrize("exact", [0, 10_000])
+def test_accounts_never_see_each_other(run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch, exact: int) -> None:
+    monkeypatch.setattr(similar, "EXACT", exact)
+
+    async def scenario(api: Api) -> None:
+        add("pro", 20)
+        add("free", 100, 20, vector=VECTORS[0])
+        assert is_best(ids_of(await get(api, k=100)), range(1, 20), from_seed, 100)
+        by_target = ids_of(await post(api, target={"energy": 50}, k=100))
+        assert sorted(by_target) == sorted(IDS[:20])
+        # Somebody else's track is exactly as unknown as one that nobody has.
+        theirs, nobodys = await get(api, IDS[20]), await get(api, UNKNOWN)
+        for one, other in ((theirs, nobodys), (await post(api, ids=[IDS[20]]), await post(api, ids=[UNKNOWN]))):
+            problems = [answer.json() for answer in (one, other)]
+            for problem, content_id in zip(problems, (IDS[20], UNKNOWN), strict=True):
+                problem["detail"] = problem["detail"].replace(content_id, "ID")
+                del problem["trace_id"]
+            assert problems[0] == problems[1]
+            assert (one.status_code, problems[0]["code"]) == (404, "not_found")
+
+    run_api(scenario)
+
+
+@pytest.mark.parametrize("exact", [0, 10_000])
+def test_only_the_current_model_and_revision_compare(
+    run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch, exact: int
+) -> None:
+    monkeypatch.setattr(similar, "EXACT", exact)
+
+    async def scenario(api: Api) -> None:
+        add("pro", 5)
+        add("pro", 20, 5, revision="0", vector=VECTORS[0])
+        add("pro", 20, 30, model="fake-v0", vector=VECTORS[0])
+        assert is_best(ids_of(await get(api)), range(1, 5), from_seed, 10)
+        old = await get(api, IDS[5])
+        assert (old.status_code, old.json()["code"]) == (404, "not_found")
+        assert "current model" in old.json()["detail"]
+        api.pipeline.revision = "0"
+        assert len(ids_of(await get(api, IDS[5], k=100))) == 19
+
+    run_api(scenario)
+
+
+def test_several_seeds_are_one_direction(run_api: Any, add: Any, session: Session) -> None:
+    async def scenario(api: Api) -> None:
+        add("pro")
+        # One that is a hundred times as long counts no more than the others.
+        long = np.asarray(100 * VECTORS[2], "<f4")
+        changed = {"embedding": long.tolist(), "embedding_f32": long.tobytes()}
+        session.execute(Track.__table__.update().where(Track.content_id == IDS[2]).values(**changed))
+        session.commit()
+        cosine = cosine_to((unit(0) + unit(1) + unit(2)) / 3)
+        answer = await post(api, ids=[IDS[0], IDS[1], IDS[2], IDS[1]])
+        assert answer.json()["seeds"] == IDS[:3]
+        assert is_best(ids_of(answer), range(3, 60), lambda number: 1 - cosine[number], 10)
+        first = answer.json()["similar"][0]
+        assert first["similarity"] == pytest.approx(cosine[IDS.index(first["id"])], abs=1e-4)
+        missing = await post(api, ids=[IDS[0], UNKNOWN])
+        assert missing.status_code == 404
+        assert UNKNOWN in missing.json()["detail"]
+
+    run_api(scenario)
+
+
+@pytest.mark.parametrize("exact", [0, 10_000])
+def test_seeds_that_cancel_out_and_vectors_of_zeros(
+    run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch, exact: int
+) -> None:
+    monkeypatch.setattr(similar, "EXACT", exact)
+    monkeypatch.setattr(similar, "_PLAN", {**similar._PLAN, **INDEX})
+
+    async def scenario(api: Api) -> None:
+        add("pro", 20)
+        add("pro", 1, 20, vector=-VECTORS[0])
+        add("pro", 1, 21, vector=np.zeros(768))
+        answer = await post(api, ids=[IDS[0], IDS[20]], k=100)
+        assert len(ids_of(answer)) == 20
+        assert {track["similarity"] for track in answer.json()["similar"]} == {0.0}
+        found = {track["id"]: track["similarity"] for track in (await get(api, k=100)).json()["similar"]}
+        assert (found[IDS[20]], found[IDS[21]]) == (-1.0, 0.0)
+        assert len(ids_of(await get(api, IDS[21], k=100))) == 21
+
+    run_api(scenario)
+
+
+def off_target(number: int, target: dict[str, float]) -> float:
+    scores = dict(zip(HEADS, SCORES[number].tolist(), strict=True))
+    return sum(abs(scores[head] - value / 100) for head, value in target.items()) / len(target)
+
+
+def test_target_alone_orders_by_scores(run_api: Any, add: Any) -> None:
+    target = {"energy": 30, "happiness": 72.5}
+
+    async def scenario(api: Api) -> None:
+        add("pro")
+        answer = await post(api, target=target, k=20)
+        assert is_best(ids_of(answer), range(60), lambda number: off_target(number, target), 20)
+        track = answer.json()["similar"][0]
+        assert list(track) == ["id", "off_target", *HEADS, "duration_s"]
+        assert track["off_target"] == pytest.approx(100 * off_target(IDS.index(track["id"]), target), abs=0.006)
+        assert answer.json()["seeds"] == []
+        loud = await post(api, target=target, filters={"energy": "80.."}, k=5)
+        some = [number for number in range(60) if shown(number)["energy"] >= 80]
+        assert is_best(ids_of(loud), some, lambda number: off_target(number, target), 5)
+        # What a model does not score is as far away as can be, and does no harm.
+        add("pro", 1, 60, energy=None)
+        assert ids_of(await post(api, target={"energy": 0}, k=100))[-1] == IDS[60]
+
+    run_api(scenario)
+
+
+def test_target_with_seeds_orders_by_both(run_api: Any, add: Any) -> None:
+    target = {"energy": 10}
+
+    async def scenario(api: Api) -> None:
+        add("pro")
+        answer = await post(api, ids=[SEED], target=target)
+        assert is_best(ids_of(answer), range(1, 60), lambda number: from_seed(number) + off_target(number, target), 10)
+        track = answer.json()["similar"][0]
+        assert list(track)[:3] == ["id", "similarity", "off_target"]
+        assert ids_of(answer) not in (ids_of(await get(api)), ids_of(await post(api, target=target)))
+
+    run_api(scenario)
+
+
+@pytest.mark.usefixtures("through_index")
+def test_target_with_seeds_among_many_orders_the_nearest(
+    run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar, "POOL", 20)
+    monkeypatch.setattr(similar, "_SPARE", 0)
+    target = {"energy": 10}
+
+    async def scenario(api: Api) -> None:
+        add("pro", 200)
+        pool = sorted(range(1, 200), key=from_seed)[:20]
+        found = ids_of(await post(api, ids=[SEED], target=target))
+        assert is_best(found, pool, lambda number: from_seed(number) + off_target(number, target), 10)
+
+    run_api(scenario)
+
+
+def test_order_is_strict_and_ties_are_by_id(run_api: Any, add: Any) -> None:
+    async def scenario(api: Api) -> None:
+        add("pro", 40)
+        add("pro", 20, 40, vector=VECTORS[1])
+        body = (await get(api, k=100)).json()["similar"]
+        for one, other in itertools.pairwise(body):
+            assert one["similarity"] >= other["similarity"]
+        twins = [track["id"] for track in body if track["id"] in {IDS[1], *IDS[40:60]}]
+        assert twins == sorted(twins)
+        assert len(twins) == 21
+
+    run_api(scenario)
+
+
+def test_analysed_tracks_are_found_at_once(run_api: Any) -> None:
+    async def scenario(api: Api) -> None:
+        ids = [(await api.analyze(b"song %d" % number, "pro")).json()["_meta"]["id"] for number in range(4)]
+        assert ids_of(await get(api, ids[0])) != []
+        assert set(ids_of(await get(api, ids[0]))) == set(ids[1:])
+
+    run_api(scenario)
+
+
+def test_one_track_alone_has_nothing_beside_it(run_api: Any, add: Any) -> None:
+    async def scenario(api: Api) -> None:
+        add("pro", 1)
+        assert ids_of(await get(api)) == []
+
+    run_api(scenario)
+
+
+def test_who_may_ask(run_api: Any, add: Any) -> None:
+    async def scenario(api: Api) -> None:
+        add("free")
+        for answer in (await get(api, account="free"), await post(api, account="free", ids=[SEED])):
+            assert (answer.status_code, answer.json()["code"]) == (403, "tier_required")
+        for method, path in (("GET", f"/v1/similar/{SEED}?energy=x"), ("POST", "/v1/similar")):
+            answer = await api.client.request(method, path, content=b"{")
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+    run_api(scenario)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"k": 0},
+        {"k": 101},
+        {"k": "ten"},
+        {"k": ""},
+        {"energy": "70..60"},
+        {"energy": "60"},
+        {"energy": ".."},
+        {"energy": ""},
+        {"energy": "0..101"},
+        {"energy": "nan..nan"},
+        {"tempo": "60..100"},
+        {"enrgy": "60..100"},
+        {"target": "1"},
+    ],
+)
+def test_queries_that_make_no_sense(run_api: Any, query: dict[str, Any]) -> None:
+    async def scenario(api: Api) -> None:
+        answer = await get(api, **query)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+        assert next(iter(query)) in answer.json()["detail"]
+
+    run_api(scenario)
+
+
+BAD_BODIES = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"k": 10}',
+    b'{"ids": []}',
+    b'{"ids": "%s"}' % SEED.encode(),
+    b'{"ids": ["short"]}',
+    b'{"ids": [1]}',
+    b'{"ids": null}',
+    b'{"ids": ["%s"], "k": 0}' % SEED.encode(),
+    b'{"ids": ["%s"], "k": 101}' % SEED.encode(),
+    b'{"ids": ["%s"], "k": "10"}' % SEED.encode(),
+    b'{"ids": ["%s"], "k": 10.5}' % SEED.encode(),
+    b'{"ids": ["%s"], "k": true}' % SEED.encode(),
+    b'{"ids": ["%s"], "more": 1}' % SEED.encode(),
+    b'{"ids": ["%s"], "filters": {"tempo": "60.."}}' % SEED.encode(),
+    b'{"ids": ["%s"], "filters": {"energy": "70..60"}}' % SEED.encode(),
+    b'{"ids": ["%s"], "filters": {"energy": 60}}' % SEED.encode(),
+    b'{"ids": ["%s"], "filters": {"energy": null}}' % SEED.encode(),
+    b'{"ids": ["%s"], "filters": []}' % SEED.encode(),
+    b'{"target": {}}',
+    b'{"target": {"energy": NaN}}',
+    b'{"target": {"energy": Infinity}}',
+    b'{"target": {"energy": -1}}',
+    b'{"target": {"energy": 100.5}}',
+    b'{"target": {"energy": "50"}}',
+    b'{"target": {"energy": true}}',
+    b'{"target": {"tempo": 50}}',
+    b'{"target": {"\\ud800": 50}}',
+    b'{"target": {"energy": 1e999}}',
+    b'{"\xff": 1}',
+    b"[" * 30_000,
+    b"{%s}" % b",".join(b'"%d": 1' % number for number in range(6000)),
+]
+
+
+def test_bodies_that_make_no_sense(run_api: Any) -> None:
+    many = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(11)]
+
+    async def scenario(api: Api) -> None:
+        headers = {**api.auth("pro"), "Content-Type": "application/json"}
+        for body in BAD_BODIES:
+            answer = await api.client.post("/v1/similar", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), body[:80]
+            assert len(answer.content) < 1000, body[:80]
+        assert (await post(api, ids=many)).status_code == 422
+        assert "ids" in (await post(api, ids=many)).json()["detail"]
+        assert (await post(api, ids=many[:10])).status_code == 404
+        assert (await post(api, ids=many[:1], k=10.0)).status_code == 404  # JSON knows one kind of numbers
+
+    run_api(scenario)
+
+
+def test_bodies_are_read_no_further_than_allowed(run_api: Any) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 8192
+            yield b" " * 8192
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async def scenario(api: Api) -> None:
+        headers = {**api.auth("pro"), "Content-Type": "application/json; charset=utf-8"}
+        answer = await api.client.post("/v1/similar", content=endless(), headers=headers)
+        assert answer.status_code == 413
+        assert taken <= 64 * 1024 + 8192
+        slow = await api.client.post("/v1/similar", content=never(), headers=headers)
+        assert (slow.status_code, slow.json()["code"]) == (408, "upload_timeout")
+        for name in ("text/plain", "audio/mpeg", "multipart/form-data", ""):
+            wrong = await api.client.post("/v1/similar", content=b"{}", headers={**headers, "Content-Type": name})
+            assert (wrong.status_code, wrong.json()["code"]) == (415, "unsupported_media_type"), name
+
+    run_api(scenario, upload_timeout_s=0.5)
+
+
+def test_database_that_is_gone_is_a_503(start_api: StartApi, add: Any, database: URL, server: URL) -> None:
+    admin = create_engine(server.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    async def main() -> None:
+        async with start_api() as api:
+            add("pro", 5)
+            assert ids_of(await get(api))
+            find = similar._embeddings
+
+            async def lose(*arguments: Any) -> Any:
+                found = await find(*arguments)
+                with admin.connect() as connection:
+                    connection.execute(text(f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS false"))
+                    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+                    connection.execute(kill, {"name": database.database})
+                return found
+
+            # In the middle of a search, and before one.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(similar, "_embeddings", lose)
+                answers = [await get(api)]
+            answers.append(await get(api))
+            with admin.connect() as connection:
+                connection.execute(text(f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS true"))
+            for answer in answers:
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                assert answer.headers["retry-after"]
+            assert ids_of(await get(api))
+
+    asyncio.run(main())
+    admin.dispose()
