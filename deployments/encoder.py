@@ -1,16 +1,33 @@
-"""Second stage: log-mel windows -> embeddings, in batches, by a pool of replicas."""
+"""Second stage: log-mel windows -> embeddings, or columns of a timeline, in batches, by a pool of replicas."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from ray import serve
 
 from deployments.revision import check_revision
 from tunelab.encoder import EngineName, find_bundle, load_engine
-from tunelab.errors import EngineError
-from tunelab.types import Embedded, Features
+from tunelab.encoder.columns import ColumnEncoder, column_grid
+from tunelab.errors import EngineError, TimelineUnsupported
+from tunelab.types import Columns, Embedded, Features, FloatArray, TrackFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What waits for the encoder.
+
+    Attributes:
+        features: of the window.
+        columns: whether its columns are wanted, for a timeline, and not its embedding.
+    """
+
+    features: Features
+    columns: bool = False
 
 
 class EncoderBatch:
@@ -24,38 +41,54 @@ class EncoderBatch:
     """
 
     def __init__(self, bundle: str, engine: EngineName, threads: int | None, precision: str) -> None:
-        opened = find_bundle(bundle)
-        self.shape = (opened.mel.max_length, opened.mel.num_mel_bins)
-        self.revision = opened.revision
-        self._encode = load_engine(opened, engine, threads=threads, precision=precision)
+        self._bundle = find_bundle(bundle)
+        self.shape = (self._bundle.mel.max_length, self._bundle.mel.num_mel_bins)
+        self.revision = self._bundle.revision
+        self._encode = load_engine(self._bundle, engine, threads=threads, precision=precision)
         self.windows = self.batches = 0
-        # Compiles what is compiled on first use, so that no customer waits for it.
-        self._encode(np.zeros((1, *self.shape), dtype=np.float32))
+        # The first pass compiles what is compiled on first use, so that no customer waits for it.
+        self._columns: ColumnEncoder | None = None
+        try:
+            self._columns = ColumnEncoder(self._bundle, self._encode)
+        except TimelineUnsupported:
+            self._encode(np.zeros((1, *self.shape), dtype=np.float32))
 
-    def check(self, features: Features) -> None:
+    def check(self, window: Window) -> None:
         """Refuse what would fail a whole batch.
 
         Raises:
+            TimelineUnsupported: columns are wanted that the bundle does not have.
             PipelineUnavailable: another bundle's front end computed it: replicas are being replaced.
             EngineError: the window has another shape or type than the bundle's, or holds NaN.
         """
-        check_revision(features.revision, self.revision)
-        mel = features.mel
+        if window.columns:
+            column_grid(self._bundle)
+        check_revision(window.features.revision, self.revision)
+        mel = window.features.mel
         if mel.shape != self.shape or mel.dtype != np.float32 or not np.isfinite(mel).all():
             raise EngineError(f"the encoder takes finite float32 windows of shape {self.shape}")
 
-    def __call__(self, batch: list[Features]) -> list[Embedded]:
+    def __call__(self, batch: Sequence[Window]) -> list[Embedded | Columns]:
         """Encode a batch.
 
         Raises:
             EngineError: the engine failed.
         """
-        embeddings = self._encode(np.stack([features.mel for features in batch]))
+        results: dict[int, Embedded | Columns] = {}
+        whole = [number for number, window in enumerate(batch) if not window.columns]
+        along = [number for number, window in enumerate(batch) if window.columns]
+        if whole:
+            for number, embedding in zip(whole, self._encode(_stack(batch, whole)), strict=True):
+                results[number] = Embedded(embedding, batch[number].features.duration_s, self.revision)
+        if along and self._columns is not None:
+            for number, columns in zip(along, self._columns(_stack(batch, along)), strict=True):
+                results[number] = Columns(columns, self.revision)
         self.batches, self.windows = self.batches + 1, self.windows + len(batch)
-        return [
-            Embedded(embedding, features.duration_s, self.revision)
-            for embedding, features in zip(embeddings, batch, strict=True)
-        ]
+        return [results[number] for number in range(len(batch))]
+
+
+def _stack(batch: Sequence[Window], numbers: Sequence[int]) -> FloatArray:
+    return np.stack([batch[number].features.mel for number in numbers])
 
 
 class EncoderStage:
@@ -84,7 +117,7 @@ class EncoderStage:
         self._encode.set_batch_wait_timeout_s(batch_wait_timeout_s)
 
     @serve.batch  # type: ignore[untyped-decorator]
-    async def _encode(self, batch: list[Features]) -> list[Embedded]:
+    async def _encode(self, batch: list[Window]) -> list[Embedded | Columns]:
         # On a thread: the event loop must go on gathering the next batch.
         return await asyncio.to_thread(self._run, batch)
 
@@ -94,9 +127,28 @@ class EncoderStage:
         Raises:
             PipelineUnavailable, EngineError: see :meth:`EncoderBatch.check`; or the engine failed.
         """
-        self._run.check(features)
-        embedded: Embedded = await self._encode(features)
-        return embedded
+        return cast(Embedded, await self._checked(Window(features)))
+
+    async def embed_window(self, track: TrackFeatures, number: int) -> Embedded:
+        """Encode one window of a track as for an analysis.
+
+        Raises:
+            PipelineUnavailable, EngineError: see :meth:`EncoderBatch.check`; or the engine failed.
+        """
+        return cast(Embedded, await self._checked(Window(_window(track, number))))
+
+    async def columns_of_window(self, track: TrackFeatures, number: int) -> Columns:
+        """Encode one window of a track for a timeline.
+
+        Raises:
+            TimelineUnsupported, PipelineUnavailable, EngineError: see :meth:`EncoderBatch.check`; or the engine failed.
+        """
+        return cast(Columns, await self._checked(Window(_window(track, number), columns=True)))
+
+    async def _checked(self, window: Window) -> Embedded | Columns:
+        self._run.check(window)
+        result: Embedded | Columns = await self._encode(window)
+        return result
 
     async def stats(self) -> dict[str, int]:
         """Windows encoded by this replica, and batches that they came in."""
@@ -108,3 +160,7 @@ class EncoderStage:
 
     async def check_health(self) -> None:
         """A replica whose event loop turns is healthy; an engine that fails says so in each answer."""
+
+
+def _window(track: TrackFeatures, number: int) -> Features:
+    return Features(track.mels[number], track.outline.duration_s, track.outline.revision)

@@ -1,4 +1,4 @@
-"""First stage: the bytes of a file -> the log-mel window that the encoder takes."""
+"""First stage: the bytes of a file -> the log-mel window that the encoder takes, or all windows of the track."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from tunelab.audio.decode import DecodeLimits
 from tunelab.audio.extract import MelExtractor
+from tunelab.audio.track import TrackExtractor
 from tunelab.encoder.bundle import find_bundle
+from tunelab.encoder.columns import column_grid
 from tunelab.settings import Settings, load_settings
-from tunelab.types import Features
+from tunelab.types import Features, TrackFeatures
 
 
 class MelExtractorStage:
@@ -24,9 +26,11 @@ class MelExtractorStage:
     """
 
     def __init__(self, bundle: str, threads: int = 2) -> None:
-        opened = find_bundle(bundle)
-        self._extract = MelExtractor(opened.mel, decode_limits(load_settings()))
-        self._revision = opened.revision
+        self._bundle = find_bundle(bundle)
+        limits = decode_limits(load_settings())
+        self._extract = MelExtractor(self._bundle.mel, limits)
+        self._extract_track = TrackExtractor(self._bundle.mel, limits)
+        self._revision = self._bundle.revision
         # A thread cannot be stopped: it decodes on after its request was cancelled, for up to the decoder's time
         # limit. With threads of Ray's its place would be given to the next one, and their number had no bound.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -41,6 +45,21 @@ class MelExtractorStage:
         """
         features = await asyncio.get_running_loop().run_in_executor(self._pool, self._extract, data)
         return replace(features, revision=self._revision)
+
+    async def track(self, data: bytes, max_s: float) -> TrackFeatures:
+        """Decode a whole track.
+
+        Args:
+            data: the file.
+            max_s: longest track in seconds, beside what the operator allows.
+
+        Raises:
+            TimelineUnsupported: the bundle's embeddings have no course over time.
+            AudioError: the file is at fault.
+        """
+        column_grid(self._bundle)
+        features = await asyncio.get_running_loop().run_in_executor(self._pool, self._extract_track, data, max_s)
+        return replace(features, outline=replace(features.outline, revision=self._revision))
 
     async def ping(self) -> bool:
         """Whether this stage answers."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from ray.exceptions import ObjectLostError, RayActorError, RaySystemError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import (
@@ -17,7 +20,8 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from deployments.revision import check_revision
 from tunelab.errors import EngineError, PipelineFailed, PipelineOverloaded, PipelineUnavailable, TuneLabError
 from tunelab.service.tracing import logger
-from tunelab.types import Analysis
+from tunelab.timeline import Plan
+from tunelab.types import Analysis, Timeline
 
 _LOST = (
     RayActorError,
@@ -31,17 +35,26 @@ _LOST = (
 _TRIES = 3
 """Not more: a file that kills a decoder kills one with each try."""
 _PAUSE_S = 0.25
+_TIMELINES = 2
+"""In progress at once in this process: each keeps up to 50 MB of windows and columns in the object store."""
+_WINDOWS = 2
+"""Of timelines, on their way to the encoder at once: a single analysis waits for these at most."""
 _PROVEN_S = 5.0
 """For so long after an answer nobody needs to ask whether the stages are up."""
 _ASKED_S = 1.0
 """For so long the stages' answer is not asked for again."""
 
+T = TypeVar("T")
+
 
 class GraphPipeline:
-    """Bytes -> :class:`Analysis` through the stages' handles.
+    """Bytes -> :class:`Analysis` or :class:`Timeline` through the stages' handles.
 
-    Responses are passed on unresolved: the window goes from the decoder's replica straight to the encoder's through
-    the object store, and only the answer of the last stage comes back here.
+    Responses are passed on unresolved: windows go from the decoder's replica straight to the encoder's through the
+    object store, and only the answer of the last stage comes back here.
+
+    A timeline's windows wait in the same queue as those of analyses, a few at a time, and its file is decoded while
+    that of no other timeline is: single analyses go on being answered.
 
     Args:
         model: name of the bundle that answers.
@@ -63,6 +76,9 @@ class GraphPipeline:
         self._mel_extractor = mel_extractor
         self._encoder = encoder
         self._heads = heads
+        self._timelines = asyncio.Semaphore(_TIMELINES)
+        self._decoding = asyncio.Semaphore(1)
+        self._windows = asyncio.Semaphore(_WINDOWS)
         self._answered = -_PROVEN_S
         self._asked: tuple[float, asyncio.Task[bool]] | None = None
 
@@ -75,16 +91,53 @@ class GraphPipeline:
             PipelineUnavailable: replicas died again and again or are being replaced, or the engine failed.
             PipelineFailed: a stage has a fault.
         """
-        for attempt in range(1, _TRIES + 1):
+        analysis = await self._sent_again(partial(self._once, data))
+        check_revision(analysis.revision, self.revision)
+        self._answered = time.monotonic()
+        return analysis
+
+    async def timeline(self, data: bytes, step_s: float, max_s: float) -> Timeline:
+        """Score one file along its length. What was lost with a replica is sent again, window by window.
+
+        Raises:
+            TimelineUnsupported: the bundle's embeddings have no course over time.
+            AudioError: the file is at fault.
+            PipelineOverloaded: the queue of the first stage is full. Later, it is waited.
+            PipelineUnavailable: replicas died again and again or are being replaced, or the engine failed.
+            PipelineFailed: a stage has a fault.
+        """
+        async with self._timelines:
+            async with self._decoding:
+                track, plan = await self._sent_again(partial(self._track, data, max_s))
+            stage = self._encoder
+            calls = [partial(stage.embed_window.remote, track, plan.level)]
+            calls += [partial(stage.columns_of_window.remote, track, number) for number in plan.windows]
+            tasks = [
+                asyncio.create_task(self._sent_again(partial(self._encoded, call), patient=True)) for call in calls
+            ]
             try:
-                analysis = await self._once(data)
-                check_revision(analysis.revision, self.revision)
-                self._answered = time.monotonic()
-                return analysis
+                level, *columns = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:  # after the first failure nobody needs the others
+                    task.cancel()
+            timeline = await self._sent_again(partial(self._assembled, plan, step_s, level, *columns), patient=True)
+        check_revision(timeline.revision, self.revision)
+        self._answered = time.monotonic()
+        return timeline
+
+    async def _sent_again(self, once: Callable[[], Awaitable[T]], *, patient: bool = False) -> T:
+        """What ``once`` gives; if a replica died, it is called again. ``patient``: also if a queue is full."""
+        attempt = 1
+        while True:
+            try:
+                return await once()
             except (TuneLabError, asyncio.CancelledError):
                 raise
             except Exception as error:
                 failure = translate(error)
+                if patient and isinstance(failure, PipelineOverloaded):
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
                 if failure is not None:
                     raise failure from None
                 if attempt == _TRIES:
@@ -92,7 +145,40 @@ class GraphPipeline:
                     raise PipelineUnavailable("a part of the service is restarting; try again") from None
                 logger.warning("a replica died, the request is sent again: %s", type(error).__name__)
             await asyncio.sleep(_PAUSE_S * attempt)
-        raise AssertionError("unreachable")
+            attempt += 1
+
+    async def _track(self, data: bytes, max_s: float) -> tuple[DeploymentResponse, Plan]:
+        sent: list[DeploymentResponse] = []
+        try:
+            sent.append(self._mel_extractor.track.remote(data, max_s))
+            sent.append(self._heads.plan.remote(sent[-1]))
+            return sent[0], await sent[1]
+        except BaseException:
+            _cancel(sent)
+            raise
+
+    async def _encoded(self, call: Callable[[], DeploymentResponse]) -> DeploymentResponse:
+        async with self._windows:
+            sent: list[DeploymentResponse] = []
+            try:
+                sent.append(call())
+                sent.append(self._heads.received.remote(sent[-1]))
+                await sent[1]
+                return sent[0]
+            except BaseException:
+                _cancel(sent)
+                raise
+
+    async def _assembled(
+        self, plan: Plan, step_s: float, level: DeploymentResponse, *columns: DeploymentResponse
+    ) -> Timeline:
+        response = self._heads.timeline.remote(plan, step_s, level, *columns)
+        try:
+            timeline: Timeline = await response
+            return timeline
+        except BaseException:
+            response.cancel()
+            raise
 
     async def _once(self, data: bytes) -> Analysis:
         sent: list[DeploymentResponse] = []
@@ -104,8 +190,7 @@ class GraphPipeline:
             return analysis
         except BaseException:
             # The client went away, or a later stage refused: nobody needs what the earlier ones still work on.
-            for response in sent:
-                response.cancel()
+            _cancel(sent)
             raise
 
     async def ready(self) -> bool:
@@ -132,6 +217,11 @@ class GraphPipeline:
     async def _ping(self, stage: DeploymentHandle) -> bool:
         answer: bool = await stage.ping.remote()
         return answer
+
+
+def _cancel(sent: list[DeploymentResponse]) -> None:
+    for response in sent:
+        response.cancel()
 
 
 def translate(error: Exception) -> TuneLabError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,20 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tests.support import make_bundle
 from tunelab.analyzer import Analyzer, LocalPipeline, load
 from tunelab.audio.decode import DecodeLimits, decode
 from tunelab.encoder import Bundle
 from tunelab.errors import (
+    AudioTooLong,
     AudioTooShort,
     BundleInvalid,
     BundleNotFound,
     CorruptAudio,
     EngineError,
+    SilentAudio,
+    TimelineUnsupported,
     UnsupportedAudio,
 )
-from tunelab.types import HEADS
+from tunelab.types import HEADS, FloatArray
 
 DATA = Path(__file__).parent / "data"
 LOUD, CALM, ELECTRONIC = DATA / "loud.mp3", DATA / "calm.opus", DATA / "electronic.ogg"
@@ -152,6 +157,63 @@ class TestMany:
             list(analyzer.analyze_many(broken()))
 
 
+def wav(samples: FloatArray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+class TestTimeline:
+    def test_segments_from_the_beginning_to_the_end(self, analyzer: Analyzer) -> None:
+        timeline = analyzer.timeline(LOUD)
+        assert timeline.start_s == (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
+        assert timeline.end_s == (*timeline.start_s[1:], 34.0)
+        assert (timeline.duration_s, timeline.step_s, timeline.model, timeline.revision) == (34.0, 5.0, "small", "")
+        assert list(timeline.scores) == list(timeline.track) == list(HEADS)
+        assert all(len(scores) == 7 for scores in timeline.scores.values())
+        assert timeline.sections[0].start_s == 0.0
+        assert timeline.sections[-1].end_s == 34.0
+        assert len(analyzer.timeline(LOUD, 2.0).start_s) == 17
+
+    def test_path_bytes_and_threads_give_the_same(self, analyzer: Analyzer) -> None:
+        wanted = analyzer.timeline(CALM)
+        with ThreadPoolExecutor(3) as pool:
+            for got in pool.map(analyzer.timeline, (str(CALM), CALM.read_bytes(), CALM)):
+                assert got == wanted
+
+    def test_a_track_of_one_window_has_the_scores_of_its_analysis(self, analyzer: Analyzer) -> None:
+        rng = np.random.default_rng(0)
+        data = wav(rng.uniform(-0.3, 0.3, analyzer.bundle.mel.num_samples).astype(np.float32))
+        timeline, analysis = analyzer.timeline(data, 2.0), analyzer.analyze(data)
+        for head in HEADS:
+            assert timeline.track[head] == pytest.approx(analysis.scores[head], abs=1e-4)
+
+    def test_silence_has_no_scores(self, analyzer: Analyzer) -> None:
+        samples = np.random.default_rng(0).uniform(-0.3, 0.3, 40 * 16_000).astype(np.float32)
+        samples[10 * 16_000 : 21 * 16_000] = 0.0
+        timeline = analyzer.timeline(wav(samples))
+        for points in timeline.percent().values():
+            assert [score is None for score in points] == [False, False, True, True, False, False, False, False]
+        assert [(each.start_s, each.end_s) for each in timeline.sections if each.label is None] == [(10.0, 21.0)]
+        # A whole window of it is not even encoded, and changes nothing elsewhere.
+        with pytest.raises(SilentAudio):
+            analyzer.timeline(wav(np.zeros(40 * 16_000, np.float32)))
+
+    def test_refusals(self, analyzer: Analyzer, tmp_path: Path) -> None:
+        for step_s in (0.99, 30.1, float("nan"), -5.0):
+            with pytest.raises(ValueError, match="1 to 30"):
+                analyzer.timeline(LOUD, step_s)
+        with pytest.raises(AudioTooLong):
+            analyzer.timeline(LOUD, max_s=33.9)
+        with pytest.raises(FileNotFoundError):
+            analyzer.timeline(tmp_path / "missing")
+        with pytest.raises(UnsupportedAudio):
+            analyzer.timeline(b"no music")
+        bundle = make_bundle(tmp_path / "token", layers=1, frames=476, pooling="cls")
+        with pytest.raises(TimelineUnsupported):
+            load(bundle, engine="torch", threads=1).timeline(LOUD)
+
+
 class TestPipeline:
     def test_answers_are_the_analyzers(self, analyzer: Analyzer) -> None:
         pipeline = LocalPipeline(analyzer)
@@ -165,6 +227,11 @@ class TestPipeline:
                 assert analysis.scores == analyzer.analyze(data).scores
             with pytest.raises(UnsupportedAudio):
                 await pipeline.analyze(b"no music")
+            timeline = await pipeline.timeline(sources[0], 5.0, 60.0)
+            assert timeline.revision == pipeline.revision == analyzer.bundle.revision
+            assert timeline.scores == analyzer.timeline(sources[0]).scores
+            with pytest.raises(AudioTooLong):
+                await pipeline.timeline(sources[0], 5.0, 30.0)
 
         asyncio.run(run())
 

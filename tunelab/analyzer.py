@@ -5,13 +5,16 @@ audio -> embedding    Analyzer.embed_samples
 file -> embedding     Analyzer.embed
 file -> analysis      Analyzer.analyze
 files -> analyses     Analyzer.analyze_many
+file -> timeline      Analyzer.timeline
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,11 +24,14 @@ import numpy as np
 
 from tunelab.audio.decode import DecodeLimits
 from tunelab.audio.extract import MelExtractor
+from tunelab.audio.track import TrackExtractor
 from tunelab.encoder import DEFAULT_BUNDLE, Bundle, EngineName, find_bundle, load_engine
+from tunelab.encoder.columns import ColumnEncoder, column_grid
 from tunelab.encoder.engine import available_cores
 from tunelab.errors import TuneLabError
 from tunelab.heads import load_heads
-from tunelab.types import Analysis, Features, FloatArray
+from tunelab.timeline import make_plan, make_timeline
+from tunelab.types import LEAST_STEP_S, MOST_STEP_S, STEP_S, Analysis, Features, FloatArray, Timeline
 
 Source = bytes | str | os.PathLike[str]
 
@@ -66,8 +72,11 @@ class Analyzer:
         self.bundle = bundle
         self.threads = threads or available_cores()
         self.extract = MelExtractor(bundle.mel, limits)
+        self.extract_track = TrackExtractor(bundle.mel, limits)
         self.encode = load_engine(bundle, engine, threads=threads, precision=precision)
         self.score = load_heads(bundle)
+        self._columns: ColumnEncoder | None = None
+        self._making_columns = threading.Lock()
 
     def embed_mel(self, mel: FloatArray) -> FloatArray:
         """Standardised log-mel window -> embedding.
@@ -128,6 +137,49 @@ class Analyzer:
         features = self.extract(source)
         return self._assemble(features, self.embed_mel(features.mel))
 
+    def timeline(self, source: Source, step_s: float = STEP_S, max_s: float = math.inf) -> Timeline:
+        """File (path or bytes) -> scores and sections along its whole length.
+
+        The encoder sees each window once and one of them twice. The whole track is held in memory, about 8 MB a minute.
+
+        Args:
+            source: path, or bytes of a file.
+            step_s: length of a segment in seconds, 1 to 30.
+            max_s: refuse longer tracks, in seconds, beside what the limits say.
+
+        Raises:
+            ValueError: ``step_s`` is out of range.
+            TimelineUnsupported: the bundle's embedding is not pooled from patches.
+            AudioError: the file is at fault; the subclass says how.
+            OSError: the path cannot be read.
+            EngineError: the engine failed.
+        """
+        if not LEAST_STEP_S <= step_s <= MOST_STEP_S:
+            raise ValueError(f"step_s must be {LEAST_STEP_S:g} to {MOST_STEP_S:g} seconds, not {step_s}")
+        grid = column_grid(self.bundle)
+        track = self.extract_track(source, max_s)
+        plan = make_plan(track.outline, self.bundle.mel.window_s, grid)
+        encode = self._column_encoder()
+        windows: dict[int, FloatArray] = {}
+        for begin in range(0, len(plan.windows), self.threads):
+            numbers = plan.windows[begin : begin + self.threads]
+            windows |= zip(numbers, encode(track.mels[list(numbers)]), strict=True)
+        return make_timeline(
+            plan,
+            windows,
+            self.embed_mel(track.mels[plan.level]),
+            self.score,
+            step_s=step_s,
+            model=self.bundle.name,
+        )
+
+    def _column_encoder(self) -> ColumnEncoder:
+        """Made when it is first needed: it costs a pass of the encoder."""
+        with self._making_columns:
+            if self._columns is None:
+                self._columns = ColumnEncoder(self.bundle, self.encode)
+            return self._columns
+
     def analyze_many(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
         """Analyse many files; one bad file does not stop the others.
 
@@ -187,6 +239,11 @@ class LocalPipeline:
     async def analyze(self, data: bytes) -> Analysis:
         """Analyse one file on a worker thread."""
         return replace(await asyncio.to_thread(self._analyzer.analyze, data), revision=self.revision)
+
+    async def timeline(self, data: bytes, step_s: float, max_s: float) -> Timeline:
+        """Score one file along its length, on a worker thread."""
+        timeline = await asyncio.to_thread(self._analyzer.timeline, data, step_s, max_s)
+        return replace(timeline, revision=self.revision)
 
     async def ready(self) -> bool:
         """Always: the model is loaded before this object exists."""

@@ -39,6 +39,7 @@ class Graph:
     url: str
     settings: Settings
     log: Path
+    bundle: Path
     revision: str
 
     def new_key(self, name: str, *, credits: int = 1000, tier: str = "free") -> str:
@@ -105,7 +106,7 @@ def start(folder: Path, temporary: Path, bundle: Path) -> Graph:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     settings = load_settings(data_dir=data_dir, database_url=None)
-    graph = Graph(process, f"http://127.0.0.1:{port}", settings, log, find_bundle(bundle).revision)
+    graph = Graph(process, f"http://127.0.0.1:{port}", settings, log, bundle, find_bundle(bundle).revision)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(httpx.HTTPError):

@@ -22,18 +22,20 @@ import soundfile
 from sqlalchemy import func, select
 
 from tests.deployments.conftest import ROOT, Graph
+from tunelab.analyzer import load
 from tunelab.service.database import sync_session
-from tunelab.service.tables import Account, LedgerEntry, Track
+from tunelab.service.tables import Account, LedgerEntry, StoredTimeline, Track
+from tunelab.timeline.answer import to_json
 from tunelab.types import HEADS
 
 PRICE = 5
 
 
-def song(seed: int, seconds: float = 3.0) -> bytes:
+def song(seed: int, seconds: float = 3.0, rate: int = 22_050) -> bytes:
     """A FLAC file of noise: no two seeds give the same scores."""
     rng = np.random.default_rng(seed)
     file = io.BytesIO()
-    soundfile.write(file, 0.1 * rng.normal(size=(int(seconds * 22_050), 2)), 22_050, format="FLAC")
+    soundfile.write(file, 0.1 * rng.normal(size=(int(seconds * rate), 2)), rate, format="FLAC")
     return file.getvalue()
 
 
@@ -208,6 +210,85 @@ def test_killed_decoder_is_not_noticed_by_customers(graph: Graph) -> None:
     answered = sum(answer.status_code == 200 for answer in answers)
     assert answered
     assert books(graph, "decoding") == (10_000 - PRICE * answered, 10_000 - PRICE * answered, answered)
+
+
+def timeline(graph: Graph, key: str, data: bytes, **query: float) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "audio/flac"}
+    return httpx.post(f"{graph.url}/v1/timeline", params=query, content=data, headers=headers, timeout=90)
+
+
+def timelines(graph: Graph, name: str) -> int:
+    with sync_session(graph.settings) as session:
+        account = session.scalar(select(Account.id).where(Account.name == name))
+        return int(
+            session.scalar(select(func.count()).select_from(StoredTimeline).where(StoredTimeline.account_id == account))
+            or 0
+        )
+
+
+def test_timeline_is_the_librarys_and_paid_by_the_minute(graph: Graph) -> None:
+    key, data = graph.new_key("along", credits=12), song(700, 70.0)
+    answer = timeline(graph, key, data, step=6)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert list(body) == ["start_s", "end_s", *HEADS, "sections", "track", "_meta"]
+    assert body["start_s"] == [6.0 * number for number in range(12)]
+    assert body["end_s"][-1] == 70.0
+    assert body["_meta"]["credits_used"] == 2 * PRICE
+    wanted = to_json(load(graph.bundle, engine="torch", precision="f32").timeline(data, 6.0))
+    for head in HEADS:
+        np.testing.assert_allclose(body[head], wanted[head], atol=2)
+        assert abs(body["track"][head] - wanted["track"][head]) <= 2
+    assert body["sections"] == wanted["sections"]
+    again = timeline(graph, key, data, step=6.0).json()
+    assert again["_meta"]["credits_used"] == 0
+    assert {**again, "_meta": None} == {**body, "_meta": None}
+    # What is left does not cover another started minute.
+    refused = timeline(graph, key, data, step=7)
+    assert (refused.status_code, refused.json()["code"]) == (402, "insufficient_credits")
+    assert books(graph, "along") == (12 - 2 * PRICE, 12 - 2 * PRICE, 0)
+    assert timelines(graph, "along") == 1
+
+
+def test_who_cannot_pay_for_the_whole_track_is_told_before_it_is_encoded(graph: Graph) -> None:
+    key = graph.new_key("short of it", credits=2 * PRICE)
+    refused = timeline(graph, key, song(701, 130.0, 8000))
+    assert (refused.status_code, refused.json()["code"]) == (402, "insufficient_credits")
+    assert books(graph, "short of it") == (2 * PRICE, 2 * PRICE, 0)
+
+
+def test_analyses_are_answered_beside_long_timelines(graph: Graph) -> None:
+    """The windows of timelines wait in the same queue, a few at a time."""
+    key = graph.new_key("beside", credits=10_000)
+    long = [song(710 + number, 300.0, 8000) for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(timeline, graph, key, data) for data in long]
+        analysed = 0
+        while not any(future.done() for future in running):
+            assert analyze(graph, key, song(720 + analysed, 1.5)).status_code == 200
+            analysed += 1
+        answers = [future.result() for future in running]
+    assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+    # They did not wait until the first of the timelines was done.
+    assert analysed > 3
+    assert timelines(graph, "beside") == 3
+
+
+def test_a_timeline_survives_its_encoder(graph: Graph) -> None:
+    key = graph.new_key("survivor", credits=1000)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(timeline, graph, key, song(730, 420.0, 8000))
+        (replica,) = graph.replicas("Encoder")
+        windows = replica.cpu_times().user
+        while replica.cpu_times().user < windows + 0.5 and not running.done():
+            time.sleep(0.02)
+        replica.kill()
+        answer = running.result()
+    # A new encoder needs its time on a busy machine: then it is told, and nothing is taken.
+    assert (answer.status_code, answer.json().get("code")) in ((200, None), (408, "timeout")), answer.text
+    stored = timelines(graph, "survivor")
+    assert stored == (answer.status_code == 200)
+    assert books(graph, "survivor")[0] == 1000 - 7 * PRICE * stored
 
 
 def test_too_large_a_body_is_told_and_not_taken_in(graph: Graph) -> None:

@@ -22,7 +22,8 @@ from tunelab.errors import (
     PipelineUnavailable,
     TuneLabError,
 )
-from tunelab.types import Analysis
+from tunelab.timeline import Plan
+from tunelab.types import Analysis, Timeline
 
 ANSWER = Analysis({"energy": 0.5}, np.zeros(768, np.float32), 30.0, "fake")
 
@@ -46,10 +47,12 @@ class Response:
 class Handle:
     """Answers with one outcome after the other; the last one for ever."""
 
-    def __init__(self, *outcomes: Any) -> None:
+    def __init__(self, *outcomes: Any, **methods: Any) -> None:
         self.outcomes = list(outcomes)
         self.sent: list[Response] = []
         self.ping = self
+        for name, answers in methods.items():
+            setattr(self, name, Handle(*answers) if isinstance(answers, list) else answers)
 
     def remote(self, *arguments: Any) -> Response:
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
@@ -188,5 +191,157 @@ def test_after_an_answer_nobody_asks() -> None:
         await pipeline.analyze(b"song")
         last.outcomes = [BackPressureError(1, 1)]
         assert await pipeline.ready()
+
+    asyncio.run(scenario())
+
+
+class Encoding:
+    """A method of the encoder that takes its time, and knows how many are on their way at once."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.windows: list[int] = []
+        self.running = self.most = 0
+
+    def remote(self, track: Any, number: int) -> Any:
+        self.windows.append(number)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return Response(self.failures.pop(0) if self.failures else number)
+
+
+class Received:
+    """Of the heads: waits for what was encoded."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+
+    def remote(self, encoded: Response) -> Any:
+        async def wait() -> bool:
+            await asyncio.sleep(0.001)
+            self.encoding.running -= 1
+            if isinstance(encoded.outcome, Exception):
+                raise upstream(encoded.outcome)
+            return True
+
+        response = Response(None)
+        response.__class__ = type("Waiting", (Response,), {"__await__": lambda self: wait().__await__()})
+        return response
+
+
+PLAN = Plan((), (0, 1, 3), 1, 120.0)
+TIMELINE = Timeline((0.0,), (120.0,), {"energy": (0.5,)}, (), {"energy": 0.5}, 5.0, 120.0, "fake")
+
+
+def timelines(*failures: Exception, **methods: Any) -> tuple[GraphPipeline, Handle, Encoding, Handle]:
+    encoding = Encoding(*failures)
+    first = Handle(None, track=methods.get("track", ["track"]))
+    encoder = Handle(None, embed_window=encoding, columns_of_window=encoding)
+    heads = Handle(
+        ANSWER,
+        plan=methods.get("plan", [PLAN]),
+        received=Received(encoding),
+        timeline=methods.get("timeline", [TIMELINE]),
+    )
+    return GraphPipeline("fake", "", first, encoder, heads), first, encoding, heads  # type: ignore[arg-type]
+
+
+def test_a_timeline_asks_for_its_windows_a_few_at_a_time() -> None:
+    pipeline, first, encoding, heads = timelines()
+
+    async def scenario() -> None:
+        both = await asyncio.gather(*(pipeline.timeline(b"song", 5.0, 600.0) for _ in range(5)))
+        assert both == [TIMELINE] * 5
+
+    asyncio.run(scenario())
+    # Each window of the plan, and that of the level once more.
+    assert sorted(encoding.windows) == sorted(5 * [1, 0, 1, 3])
+    assert encoding.most == module._WINDOWS
+    assert len(first.track.sent) == len(heads.timeline.sent) == 5  # type: ignore[attr-defined]
+
+
+def test_analyses_do_not_wait_for_timelines() -> None:
+    pipeline, *_ = timelines(track=["never"])
+
+    async def scenario() -> None:
+        waiting = [asyncio.create_task(pipeline.timeline(b"song", 5.0, 600.0)) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        assert await pipeline.analyze(b"song") is ANSWER
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_only_the_window_that_was_lost_is_sent_again() -> None:
+    pipeline, first, encoding, _ = timelines(died(), wrapped(died()))
+    assert asyncio.run(pipeline.timeline(b"song", 5.0, 600.0)) is TIMELINE
+    assert len(encoding.windows) == 4 + 2
+    assert len(first.track.sent) == 1  # type: ignore[attr-defined]
+
+
+def test_a_timeline_waits_for_a_place_in_the_encoders_queue() -> None:
+    pipeline, _, encoding, _ = timelines(*[BackPressureError(1, 1) for _ in range(10)])
+    assert asyncio.run(pipeline.timeline(b"song", 5.0, 600.0)) is TIMELINE
+    assert len(encoding.windows) == 4 + 10
+
+
+def test_but_not_for_one_in_the_decoders() -> None:
+    pipeline, first, *_ = timelines(plan=[upstream(BackPressureError(1, 1))])
+    with pytest.raises(PipelineOverloaded):
+        asyncio.run(pipeline.timeline(b"song", 5.0, 600.0))
+    assert first.track.sent[0].cancelled  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        ({"plan": [wrapped(CorruptAudio("broken"))]}, CorruptAudio),
+        ({"plan": [died()]}, PipelineUnavailable),
+        ({"timeline": [wrapped(ValueError("a bug"))]}, PipelineFailed),
+        ({"timeline": [died()]}, PipelineUnavailable),
+        ({"timeline": [replace(TIMELINE, revision="newer")]}, PipelineUnavailable),
+    ],
+)
+def test_failures_of_a_timeline(methods: dict[str, Any], expected: type[TuneLabError]) -> None:
+    pipeline, *_ = timelines(**methods)
+    with pytest.raises(expected):
+        asyncio.run(pipeline.timeline(b"song", 5.0, 600.0))
+
+
+def test_a_window_that_fails_ends_the_others_and_frees_the_places() -> None:
+    async def scenario() -> None:
+        pipeline, _, encoding, _ = timelines(EngineError("broken"))
+        with pytest.raises(PipelineUnavailable):
+            await pipeline.timeline(b"song", 5.0, 600.0)
+        encoding.running = 0
+        assert await asyncio.wait_for(pipeline.timeline(b"song", 5.0, 600.0), 5) is TIMELINE
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_a_timeline_cancels_its_windows() -> None:
+    async def scenario() -> None:
+        pipeline, *_ = timelines()
+        sent: list[Response] = []
+
+        def remote(track: Any, number: int) -> Response:
+            sent.append(Response("never"))
+            return sent[-1]
+
+        pipeline._heads.received.remote = lambda encoded: Response("never")
+        for name in ("embed_window", "columns_of_window"):
+            getattr(pipeline._encoder, name).remote = remote
+        task = asyncio.create_task(pipeline.timeline(b"song", 5.0, 600.0))
+        await asyncio.sleep(0.01)
+        assert len(sent) == module._WINDOWS
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert all(response.cancelled for response in sent)
+        assert pipeline._windows._value == module._WINDOWS
+        assert pipeline._timelines._value == module._TIMELINES
 
     asyncio.run(scenario())

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployments.encoder import EncoderBatch
+from deployments.encoder import EncoderBatch, Window
 from deployments.heads import HeadsStage
 from deployments.mel_extractor import MelExtractorStage, decode_limits
 from tests.support import make_bundle
+from tunelab.analyzer import load
 from tunelab.encoder import find_bundle
-from tunelab.errors import EngineError, PipelineUnavailable
+from tunelab.errors import AudioTooLong, EngineError, PipelineUnavailable, TimelineUnsupported
 from tunelab.settings import load_settings
-from tunelab.types import HEADS, Embedded, Features, FloatArray
+from tunelab.types import HEADS, Columns, Embedded, Features, FloatArray
+
+LOUD = (Path(__file__).parents[1] / "data" / "loud.mp3").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +37,33 @@ def window(seed: int) -> FloatArray:
 
 
 def test_a_batch_keeps_its_order_and_durations(encoder: EncoderBatch) -> None:
-    batch = [Features(window(seed), float(seed), encoder.revision) for seed in range(3)]
+    batch = [Window(Features(window(seed), float(seed), encoder.revision)) for seed in range(3)]
     together = encoder(batch)
-    assert [embedded.duration_s for embedded in together] == [0.0, 1.0, 2.0]
+    assert [embedded.duration_s for embedded in together if isinstance(embedded, Embedded)] == [0.0, 1.0, 2.0]
     for features, embedded in zip(batch, together, strict=True):
-        assert np.array_equal(encoder([features])[0].embedding, embedded.embedding)
+        (alone,) = encoder([features])
+        assert isinstance(alone, Embedded)
+        assert isinstance(embedded, Embedded)
+        assert np.array_equal(alone.embedding, embedded.embedding)
+
+
+def test_windows_of_timelines_and_of_analyses_share_batches(encoder: EncoderBatch) -> None:
+    features = [Features(window(seed), 1.0, encoder.revision) for seed in range(2)]
+    kinds = [(0, True), (0, False), (1, False), (1, True)]
+    before = encoder.batches, encoder.windows
+    together = encoder([Window(features[seed], columns=columns) for seed, columns in kinds])
+    assert (encoder.batches, encoder.windows) == (before[0] + 1, before[1] + 4)
+    assert [isinstance(each, Columns) for each in together] == [columns for _, columns in kinds]
+    assert all(each.revision == encoder.revision for each in together)
+    for (seed, columns), each in zip(kinds, together, strict=True):
+        (alone,) = encoder([Window(features[seed], columns=columns)])
+        if isinstance(each, Columns) and isinstance(alone, Columns):
+            assert each.embeddings.shape == (117, 768)
+            assert np.array_equal(each.embeddings, alone.embeddings)
+        elif isinstance(each, Embedded) and isinstance(alone, Embedded):
+            assert np.array_equal(each.embedding, alone.embedding)
+        else:
+            raise AssertionError(seed)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +75,9 @@ def test_a_batch_keeps_its_order_and_durations(encoder: EncoderBatch) -> None:
     ],
 )
 def test_what_would_fail_a_whole_batch_is_refused_before(encoder: EncoderBatch, mel: FloatArray) -> None:
-    with pytest.raises(EngineError):
-        encoder.check(Features(mel, 1.0, encoder.revision))
+    for columns in (False, True):
+        with pytest.raises(EngineError):
+            encoder.check(Window(Features(mel, 1.0, encoder.revision), columns=columns))
 
 
 def test_heads_answer_with_the_bundles_name(bundle: Path) -> None:
@@ -75,9 +101,61 @@ def test_decoder_takes_the_operators_limits(bundle: Path, monkeypatch: pytest.Mo
 
 def test_replicas_of_two_bundles_do_not_work_together(bundle: Path, encoder: EncoderBatch) -> None:
     with pytest.raises(PipelineUnavailable):
-        encoder.check(Features(window(0), 1.0, "another"))
+        encoder.check(Window(Features(window(0), 1.0, "another")))
+    heads = HeadsStage(str(bundle))
     with pytest.raises(PipelineUnavailable):
-        asyncio.run(HeadsStage(str(bundle))(Embedded(np.zeros(768, np.float32), 1.0, "another")))
+        asyncio.run(heads(Embedded(np.zeros(768, np.float32), 1.0, "another")))
+    for encoded in (Embedded(np.zeros(768, np.float32), 1.0, "another"), Columns(np.zeros((117, 768), np.float32), "")):
+        with pytest.raises(PipelineUnavailable):
+            asyncio.run(heads.received(encoded))
+    with pytest.raises(PipelineUnavailable):
+        asyncio.run(heads.plan(asyncio.run(MelExtractorStage.track(_OtherExtractor(str(bundle)), LOUD, 60.0))))
+
+
+class _OtherExtractor(MelExtractorStage):
+    def __init__(self, bundle: str) -> None:
+        super().__init__(bundle)
+        self._revision = "another"
+
+
+def test_stages_put_together_the_timeline_of_the_library(bundle: Path, encoder: EncoderBatch) -> None:
+    async def scenario() -> None:
+        extractor, heads = MelExtractorStage(str(bundle)), HeadsStage(str(bundle))
+        track = await extractor.track(LOUD, 34.0)
+        assert track.mels.shape == (2, 1876, 128)
+        plan = await heads.plan(track)
+        features = [Features(mel, 0.0, track.outline.revision) for mel in track.mels]
+        (level,) = encoder([Window(features[plan.level])])
+        columns = encoder([Window(features[number], columns=True) for number in plan.windows])
+        assert isinstance(level, Embedded)
+        assert all([await heads.received(encoded) for encoded in (level, *columns)])
+        timeline = await heads.timeline(plan, 4.0, level, *columns)  # type: ignore[arg-type]
+        wanted = load(bundle, engine="torch", threads=1, precision="f32").timeline(LOUD, 4.0)
+        assert timeline.revision == find_bundle(bundle).revision
+        assert (timeline.start_s, timeline.end_s) == (wanted.start_s, wanted.end_s)
+        for head in HEADS:
+            np.testing.assert_allclose(timeline.scores[head], wanted.scores[head], atol=1e-4)  # type: ignore[arg-type]
+        assert timeline.sections == wanted.sections
+
+    asyncio.run(scenario())
+
+
+def test_a_track_that_is_too_long_is_refused_by_the_decoder(bundle: Path) -> None:
+    with pytest.raises(AudioTooLong, match="33"):
+        asyncio.run(MelExtractorStage(str(bundle)).track(LOUD, 33.0))
+
+
+def test_a_bundle_without_columns_serves_analyses_and_no_timelines(tmp_path: Path) -> None:
+    bundle = str(make_bundle(tmp_path / "cls-v1", layers=1, pooling="cls"))
+    encoder = EncoderBatch(bundle, "torch", 1, "f32")
+    features = Features(window(0), 1.0, encoder.revision)
+    encoder.check(Window(features))
+    assert isinstance(encoder([Window(features)])[0], Embedded)
+    with pytest.raises(TimelineUnsupported):
+        encoder.check(Window(features, columns=True))
+    # Told before anything is decoded.
+    with pytest.raises(TimelineUnsupported):
+        asyncio.run(MelExtractorStage(bundle).track(b"no music", 60.0))
 
 
 def test_cancelled_files_hold_no_more_than_the_stages_own_threads(bundle: Path) -> None:

@@ -16,8 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import URL
 
+from tunelab.errors import AudioTooLong
 from tunelab.settings import Settings, load_settings
-from tunelab.types import HEADS, Analysis
+from tunelab.types import HEADS, Analysis, Section, Timeline
 
 CARD = {"name": "fake-v1", "licence": "CC0-1.0", "heads": {"energy": {"r": 0.9, "ci": [0.8, 0.95], "n": 100}}}
 
@@ -27,7 +28,8 @@ class FakePipeline:
 
     def __init__(self) -> None:
         self.model, self.revision = "fake-v1", "1"
-        self.calls = 0
+        self.calls = self.timelines = 0
+        self.duration_s = 123.4
         self.is_ready = True
         self.behaviour: Callable[[bytes], Awaitable[None]] | None = None
 
@@ -36,6 +38,15 @@ class FakePipeline:
         if self.behaviour is not None:
             await self.behaviour(data)
         return replace(fake_analysis(data, self.model), revision=self.revision)
+
+    async def timeline(self, data: bytes, step_s: float, max_s: float) -> Timeline:
+        """Counts those that get as far as an encoder would."""
+        if self.duration_s > max_s:
+            raise AudioTooLong(f"the track is {self.duration_s} s long; at most {max_s:g} s are accepted")
+        self.timelines += 1
+        if self.behaviour is not None:
+            await self.behaviour(data)
+        return replace(fake_timeline(data, step_s, self.duration_s, self.model), revision=self.revision)
 
     async def ready(self) -> bool:
         return self.is_ready
@@ -46,6 +57,15 @@ def fake_analysis(data: bytes, model: str = "fake-v1") -> Analysis:
     rng = np.random.default_rng(seed)
     scores = dict(zip(HEADS, rng.random(len(HEADS)).tolist(), strict=True))
     return Analysis(scores, rng.standard_normal(768).astype(np.float32), duration_s=123.4, model=model)
+
+
+def fake_timeline(data: bytes, step_s: float, duration_s: float = 123.4, model: str = "fake-v1") -> Timeline:
+    track = fake_analysis(data).scores
+    edges = [*np.arange(0, duration_s, step_s).tolist(), duration_s]
+    # The second segment is silent.
+    scores = {head: tuple(None if n == 1 else track[head] for n in range(len(edges) - 1)) for head in HEADS}
+    sections = (Section(0.0, 60.5, "A"), Section(60.5, duration_s, None))
+    return Timeline(tuple(edges[:-1]), tuple(edges[1:]), scores, sections, track, step_s, duration_s, model)
 
 
 def settings_for(database: URL, tmp_path: Path, **overrides: Any) -> Settings:
@@ -75,6 +95,10 @@ class Api:
     async def analyze(self, data: bytes, account: str = "free", **headers: str) -> httpx.Response:
         sent = {"Content-Type": "audio/mpeg", **self.auth(account), **headers}
         return await self.client.post("/v1/analyze", content=data, headers=sent)
+
+    async def timeline(self, data: bytes, account: str = "free", **query: Any) -> httpx.Response:
+        sent = {"Content-Type": "audio/mpeg", **self.auth(account)}
+        return await self.client.post("/v1/timeline", content=data, params=query, headers=sent)
 
     async def credits(self, account: str = "free") -> int:
         answer = await self.client.get("/v1/account", headers=self.auth(account))

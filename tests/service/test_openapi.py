@@ -78,6 +78,7 @@ def test_document(run_api: Any) -> None:
     assert set(document["paths"]) == {
         "/v1/analyze",
         "/v1/analyze/{id}",
+        "/v1/timeline",
         "/v1/embedding/{id}",
         "/v1/models",
         "/v1/limits",

@@ -22,7 +22,7 @@ from tunelab.types import FloatArray
 
 _MIN_POWER = 1e-10
 _LEAST_PEAK = 0.01
-"""A window is made louder by at most 40 dB: what lies below is noise rather than quiet music."""
+"""Audio is made louder by at most 40 dB: what lies below is noise rather than quiet music."""
 
 
 class MelConfig(BaseModel):
@@ -133,7 +133,7 @@ class LogMel:
         if samples.ndim != 1 or samples.size == 0:
             raise ValueError(f"samples must have shape (n,) with n > 0, not {samples.shape}")
         if self.config.normalize == "peak":
-            samples = samples / np.float32(max(float(samples.max()), -float(samples.min()), _LEAST_PEAK))
+            samples = samples / np.float32(peak_of(samples))
         mel = self.mel_power(samples)
         if self.config.log == "db":
             np.maximum(mel, _MIN_POWER, out=mel)
@@ -166,6 +166,11 @@ class LogMel:
             np.power(power, config.power / 2.0, out=power)
         mel: FloatArray = np.ascontiguousarray(power @ self._filters)
         return mel
+
+
+def peak_of(samples: FloatArray) -> float:
+    """What ``normalize: peak`` divides by: the largest absolute sample, but not less than -40 dB of full scale."""
+    return max(float(samples.max()), -float(samples.min()), _LEAST_PEAK)
 
 
 def _filter_bank(config: MelConfig) -> FloatArray:

@@ -1,5 +1,8 @@
 """Trace a bundle's encoder with PyTorch and write it as an OpenVINO graph: ``python -m tunelab.encoder.convert``.
 
+The graph takes a log-mel window and gives its embedding. Where that is the mean of the patches, it also takes what is
+added to the attention's scores (zeros for an embedding) and gives the means of the patches' columns.
+
 A process of its own does this, so that a server which converts at its first start does not keep PyTorch's 500 MB.
 """
 
@@ -11,6 +14,7 @@ import warnings
 from pathlib import Path
 
 from tunelab.encoder.bundle import Bundle
+from tunelab.encoder.columns import column_grid
 from tunelab.errors import BundleError, BundleInvalid, EngineError
 
 _REFUSED = 3
@@ -46,11 +50,16 @@ def _trace(bundle: Bundle, graph: Path) -> None:
     from tunelab.encoder._openvino import ov
     from tunelab.encoder.maest import load_maest
 
-    shape = [1, bundle.mel.max_length, bundle.mel.num_mel_bins]
+    encoder = load_maest(bundle)
+    shapes = [[1, bundle.mel.max_length, bundle.mel.num_mel_bins]]
+    if bundle.pooling.pooling == "mean":
+        tokens = column_grid(bundle).tokens
+        shapes.append([1, 1, tokens, tokens])
+        encoder.forward = encoder.with_columns  # type: ignore[method-assign,assignment]
     with torch.no_grad(), warnings.catch_warnings():
         # The tracer warns of Python branches on shapes; shapes are fixed here.
         warnings.simplefilter("ignore")
-        model = ov.convert_model(load_maest(bundle), example_input=torch.zeros(shape), input=shape)
+        model = ov.convert_model(encoder, example_input=tuple(map(torch.zeros, shapes)), input=shapes)
     ov.save_model(model, graph, compress_to_fp16=True)
 
 

@@ -31,6 +31,20 @@ class Engine(Protocol):
         """
         ...
 
+    def columns(self, mels: FloatArray, *, local: bool) -> FloatArray:
+        """The mean of each time column of patches: float32 ``(n, frames, mel_bins)`` -> ``(n, columns, width)``.
+
+        Args:
+            mels: windows.
+            local: attention stays near each patch, as ``tunelab.encoder.columns`` says; else it is as for embeddings,
+                and the mean over the columns is the embedding.
+
+        Raises:
+            TimelineUnsupported: the bundle's embedding is not the mean of the patches.
+            EngineError: the engine failed.
+        """
+        ...
+
 
 def load_engine(
     bundle: Bundle, engine: EngineName = "auto", *, threads: int | None = None, precision: str = "auto"

@@ -33,18 +33,26 @@ class MaestEncoder(nn.Module):
         self.ast.layernorm = nn.Identity()
         self.pooling = bundle.pooling.pooling
         stride = bundle.pooling.time_patch_stride
-        rows, columns = self.ast.embeddings.get_shape(config)
-        kept = [2 + row * columns + column for row in range(rows) for column in range(0, columns, stride)]
+        self.rows, columns = self.ast.embeddings.get_shape(config)
+        kept = [2 + row * columns + column for row in range(self.rows) for column in range(0, columns, stride)]
         self.register_buffer("kept_tokens", torch.tensor([0, 1, *kept]), persistent=False)
         self.keeps_all = stride == 1
 
-    def tokens(self, mels: torch.Tensor) -> torch.Tensor:
-        """Log-mel windows ``(batch, frames, mel_bins)`` -> tokens of the last block ``(batch, 2 + patches, width)``."""
+    def tokens(self, mels: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-mel windows -> tokens of the last block.
+
+        Args:
+            mels: shape ``(batch, frames, mel_bins)``.
+            bias: is added to every attention's scores, shape ``(1, 1, 2 + patches, 2 + patches)``.
+
+        Returns:
+            shape ``(batch, 2 + patches, width)``.
+        """
         hidden: torch.Tensor = self.ast.embeddings(mels)
         if not self.keeps_all:
             hidden = hidden.index_select(1, self.kept_tokens)  # type: ignore[arg-type]
         for layer in self.ast.layers:
-            hidden = layer(hidden)
+            hidden = layer(hidden, attention_mask=bias)
         return hidden
 
     def forward(self, mels: torch.Tensor) -> torch.Tensor:
@@ -53,6 +61,20 @@ class MaestEncoder(nn.Module):
         if self.pooling == "mean":
             return tokens[:, 2:].mean(dim=1)
         return tokens[:, 0] if self.pooling == "cls" else tokens[:, 1]
+
+    def with_columns(self, mels: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings by mean, and the means of each time column of patches, of which they are the mean.
+
+        Args:
+            mels: shape ``(batch, frames, mel_bins)``.
+            bias: see :meth:`tokens`.
+
+        Returns:
+            shapes ``(batch, width)`` and ``(batch, columns, width)``.
+        """
+        patches = self.tokens(mels, bias)[:, 2:]
+        columns = patches.reshape(len(patches), self.rows, -1, patches.shape[2])
+        return patches.mean(dim=1), columns.mean(dim=1)
 
 
 def load_maest(bundle: Bundle, *, attention: str = "sdpa") -> MaestEncoder:

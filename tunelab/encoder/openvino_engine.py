@@ -16,12 +16,14 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from tunelab.encoder._openvino import ov
 from tunelab.encoder.bundle import CONFIG, RANGES, WEIGHTS, Bundle
+from tunelab.encoder.columns import column_grid, local_bias
 from tunelab.encoder.convert import convert
 from tunelab.encoder.quantize import has_int8_products, quantise, read_ranges
 from tunelab.errors import BundleInvalid, EngineError
@@ -29,8 +31,10 @@ from tunelab.types import FloatArray
 
 log = logging.getLogger(__name__)
 
-_GRAPH_VERSION = "1"
+_GRAPH_VERSION = "2"
 """Raise it when the graph that is traced changes, so that older cache entries are not used."""
+_EMBEDDING, _COLUMNS = 0, 1
+"""Outputs of the graph."""
 
 
 class OpenVinoEngine:
@@ -50,7 +54,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto", cache_dir: Path | None = None) -> None:
-        self._width = bundle.shape.hidden_size
+        self._bundle = bundle
         ranges = read_ranges(bundle.path)
         if precision == "int8" and ranges is None:
             raise EngineError(f"{bundle.name} has no {RANGES}: it cannot be run in int8")
@@ -84,14 +88,31 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError("OpenVINO cannot run the encoder on this machine") from error
         self.name = "openvino-int8" if integers is not None else f"openvino-{self._alone.precision}"
+        self._everywhere: ov.Tensor | None = None
+        if len(model.inputs) > 1:
+            self._everywhere = ov.Tensor(np.zeros(model.input(1).shape, dtype=np.float32))
 
     def __call__(self, mels: FloatArray) -> FloatArray:
         """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``."""
         if len(mels) == 0:
-            return np.zeros((0, self._width), dtype=np.float32)
+            return np.zeros((0, self._bundle.shape.hidden_size), dtype=np.float32)
+        return self._run(mels, self._everywhere, _EMBEDDING)
+
+    def columns(self, mels: FloatArray, *, local: bool) -> FloatArray:
+        """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, columns, width)``."""
+        grid = column_grid(self._bundle)
+        if len(mels) == 0:
+            return np.zeros((0, grid.count, self._bundle.shape.hidden_size), dtype=np.float32)
+        return self._run(mels, self._nearby if local else self._everywhere, _COLUMNS)
+
+    @cached_property
+    def _nearby(self) -> ov.Tensor:
+        return ov.Tensor(local_bias(column_grid(self._bundle)))
+
+    def _run(self, mels: FloatArray, bias: ov.Tensor | None, output: int) -> FloatArray:
         requests = self._alone if len(mels) == 1 else self._beside
         try:
-            return requests.run(np.ascontiguousarray(mels, dtype=np.float32))
+            return requests.run(np.ascontiguousarray(mels, dtype=np.float32), bias, output)
         except RuntimeError as error:
             raise EngineError("the encoder failed in OpenVINO") from error
 
@@ -107,23 +128,25 @@ class _Requests:
         for _ in range(size):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, mels: FloatArray) -> FloatArray:
+    def run(self, mels: FloatArray, bias: ov.Tensor | None, output: int) -> FloatArray:
         outputs: list[FloatArray] = []
         for start in range(0, len(mels), self._size):
-            outputs.extend(self._run_side_by_side(mels[start : start + self._size]))
+            outputs.extend(self._run_side_by_side(mels[start : start + self._size], bias, output))
         return np.stack(outputs)
 
-    def _run_side_by_side(self, mels: FloatArray) -> list[FloatArray]:
+    def _run_side_by_side(self, mels: FloatArray, bias: ov.Tensor | None, output: int) -> list[FloatArray]:
         # One caller gathers its requests at a time: two that each held half of what they need would wait for ever.
         with self._gathering:
             requests = [self._idle.get() for _ in mels]
         try:
             for request, mel in zip(requests, mels, strict=True):
+                if bias is not None:
+                    request.set_input_tensor(1, bias)  # a reference: nothing is copied
                 request.start_async({0: mel[np.newaxis]}, share_inputs=False)
             for request in requests:
                 request.wait()
             # Copied before the requests go back: their output buffers are used again.
-            return [request.get_output_tensor(0).data[0].astype(np.float32, copy=True) for request in requests]
+            return [request.get_output_tensor(output).data[0].astype(np.float32, copy=True) for request in requests]
         finally:
             for request in requests:
                 self._idle.put(request)

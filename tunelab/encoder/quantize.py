@@ -103,12 +103,16 @@ def measure_ranges(model: ov.Model, mels: Iterable[FloatArray]) -> dict[str, tup
         if not names:
             sources.append(source)
         names.append(name)
+    outputs = len(model.outputs)
     model.add_outputs(sources)
     request = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    if len(model.inputs) > 1:
+        # Ranges are those of an embedding: attention sees the whole window.
+        request.set_input_tensor(1, ov.Tensor(np.zeros(model.input(1).shape, dtype=np.float32)))
     seen: list[list[tuple[float, float]]] = [[] for _ in sources]
     for mel in mels:
         request.infer({0: mel[np.newaxis]})
-        for number, extremes in enumerate(seen, start=1):
+        for number, extremes in enumerate(seen, start=outputs):
             values = request.get_output_tensor(number).data
             extremes.append((float(values.min()), float(values.max())))
     ranges: dict[str, tuple[float, float]] = {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from tunelab.encoder.bundle import Bundle
+from tunelab.encoder.columns import column_grid, local_bias
 from tunelab.encoder.maest import load_maest
 from tunelab.errors import EngineError
 from tunelab.types import FloatArray
@@ -30,25 +33,36 @@ class TorchEngine:
         bf16 = precision == "bf16" or (precision == "auto" and on_gpu)
         self._dtype = torch.bfloat16 if bf16 else torch.float32
         self._batch = _GPU_BATCH if on_gpu else 1
-        self._width = bundle.shape.hidden_size
+        self._bundle = bundle
         self._encoder = load_maest(bundle).to(self._device, self._dtype)
         self.name = f"torch-{self._device.type}-{'bf16' if bf16 else 'f32'}"
 
     def __call__(self, mels: FloatArray) -> FloatArray:
         """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, width)``."""
         if len(mels) == 0:
-            return np.zeros((0, self._width), dtype=np.float32)
-        outputs = [self._run(mels[start : start + self._batch]) for start in range(0, len(mels), self._batch)]
+            return np.zeros((0, self._bundle.shape.hidden_size), dtype=np.float32)
+        return self._in_batches(mels, self._encoder)
+
+    def columns(self, mels: FloatArray, *, local: bool) -> FloatArray:
+        """float32 ``(n, frames, mel_bins)`` -> float32 ``(n, columns, width)``."""
+        grid = column_grid(self._bundle)
+        if len(mels) == 0:
+            return np.zeros((0, grid.count, self._bundle.shape.hidden_size), dtype=np.float32)
+        bias = torch.from_numpy(local_bias(grid)).to(self._device, self._dtype) if local else None
+        return self._in_batches(mels, lambda batch: self._encoder.with_columns(batch, bias)[1])
+
+    def _in_batches(self, mels: FloatArray, encode: Callable[[torch.Tensor], torch.Tensor]) -> FloatArray:
+        outputs = [self._run(mels[start : start + self._batch], encode) for start in range(0, len(mels), self._batch)]
         return np.concatenate(outputs)
 
-    def _run(self, mels: FloatArray) -> FloatArray:
+    def _run(self, mels: FloatArray, encode: Callable[[torch.Tensor], torch.Tensor]) -> FloatArray:
         try:
             with torch.inference_mode():
                 # A copy, because arrays from Ray's object store are read-only and PyTorch has no read-only tensors.
                 batch = torch.from_numpy(np.array(mels, dtype=np.float32))
                 if len(mels) < self._batch:
                     batch = torch.cat([batch, batch.new_zeros((self._batch - len(mels), *batch.shape[1:]))])
-                output = self._encoder(batch.to(self._device, self._dtype))
+                output = encode(batch.to(self._device, self._dtype))
                 result: FloatArray = output[: len(mels)].float().cpu().numpy()
                 return result
         except RuntimeError as error:

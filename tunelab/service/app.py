@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from tunelab import __version__
 from tunelab.service.analyses import Analyses
+from tunelab.service.classifiers import Classifiers
 from tunelab.service.database import Database, open_database
 from tunelab.service.deps import Service
 from tunelab.service.middleware import TraceMiddleware
@@ -18,6 +19,7 @@ from tunelab.service.openapi import install_openapi
 from tunelab.service.problems import install_handlers
 from tunelab.service.routes import analyze, classifiers, info, page, similar, timeline
 from tunelab.service.store import Store
+from tunelab.service.timelines import Timelines, TimelineStore
 from tunelab.settings import Settings, load_settings
 from tunelab.types import Pipeline
 
@@ -57,9 +59,13 @@ def create_app(
                 store = Store(database)
                 analyses = Analyses(pipeline, store, chosen)
                 loaded = cards() if callable(cards) else cards
-                app.state.service = Service(chosen, pipeline, database, store, analyses, loaded)
-                yield
-                await analyses.drain()
+                own = Classifiers(database, pipeline, chosen)
+                timelines = Timelines(pipeline, TimelineStore(database), chosen)
+                app.state.service = Service(chosen, pipeline, database, store, analyses, loaded, own, timelines)
+                async with own.trainer:
+                    yield
+                    await analyses.drain()
+                    await timelines.drain()
             finally:
                 await database.dispose()
         finally:

@@ -10,11 +10,13 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tunelab.service.analyses import Analyses
+from tunelab.service.classifiers import Classifiers
 from tunelab.service.database import Database
 from tunelab.service.errors import AccountDisabled, TierRequired, Unauthorized
 from tunelab.service.keys import is_key
 from tunelab.service.middleware import ACCOUNT
 from tunelab.service.store import Caller, Store
+from tunelab.service.timelines import Timelines
 from tunelab.settings import Settings
 from tunelab.types import Pipeline
 
@@ -29,6 +31,8 @@ class Service:
     store: Store
     analyses: Analyses
     cards: Sequence[Mapping[str, Any]]
+    classifiers: Classifiers
+    timelines: Timelines
 
 
 def get_service(request: Request) -> Service:

@@ -106,6 +106,8 @@ class Limits(BaseModel):
     upload_timeout_s: Annotated[float, Field(description="Longest time that sending a body may take")]
     request_timeout_s: Annotated[float, Field(description="Longest time from the last byte of a body to the answer")]
     analyze_credits: Annotated[int, Field(description="Price of an analysis")]
+    timeline_credits: Annotated[int, Field(description="Price of a timeline for each started minute of the track")]
+    max_timeline_s: Annotated[float, Field(description="Longest track of which a timeline is made, in seconds")]
     max_concurrent_per_account: Annotated[int, Field(description="Analyses of one account at once, in each process")]
     tiers: Annotated[dict[Literal["free", "pro"], Tier], Field(description="What each tier includes")]
 

@@ -62,6 +62,8 @@ async def limits(service: ServiceDep) -> Limits:
         upload_timeout_s=settings.upload_timeout_s,
         request_timeout_s=settings.request_timeout_s,
         analyze_credits=settings.analyze_credits,
+        timeline_credits=settings.timeline_credits,
+        max_timeline_s=min(settings.max_timeline_s, settings.max_duration_s),
         max_concurrent_per_account=settings.max_concurrent_per_account,
         tiers={"free": Tier(embedding=False), "pro": Tier(embedding=True)},
     )

@@ -1,0 +1,300 @@
+"""How well timelines keep to their place: ``python -m benchmarks.timeline [--files FOLDER]``.
+
+Tracks are put together here from two pieces each, so that it is known where they change. The pieces are synthetic, or
+excerpts of 30 s from the user's own files, which say more: synthetic sound is nothing that the encoder was trained on.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import typer
+
+from benchmarks.files import synthesise
+from benchmarks.report import progress, render
+from tunelab.analyzer import Analyzer, load
+from tunelab.audio.decode import decode
+from tunelab.audio.files import find_files
+from tunelab.encoder import DEFAULT_BUNDLE
+from tunelab.encoder.columns import ColumnEncoder
+from tunelab.errors import TuneLabError
+from tunelab.types import FloatArray, Timeline
+
+RATE = 16_000
+PIECE_S = 30.0
+NEAR_S = 2.0
+"""A change that is found within this is found."""
+SEGMENT_S = 5.0
+LOOP_S = 8.0
+_BINS_S = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
+_TELLS = 20.0
+"""Points between two pieces from which on a score can tell how much of one is in the other."""
+
+Points = npt.NDArray[np.float64]
+"""Scores in 0..100, shape ``(..., heads)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a track.
+
+    Attributes:
+        name: two pieces of one name are never put together.
+        samples: mono, peak 1, 30 s at 16 kHz.
+    """
+
+    name: str
+    samples: FloatArray
+
+
+def main(
+    files: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Folder of tracks of 30 s.")] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="Tracks of two pieces.")] = 40,
+    seed: Annotated[int, typer.Option(help="Which pieces, and where they are cut.")] = 0,
+    bundle: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = DEFAULT_BUNDLE,
+) -> None:
+    """Cut detection, leakage, flatness and speed of timelines."""
+    rng = np.random.default_rng(seed)
+    pieces = own_pieces(files, 2 * pairs, rng) if files else synthetic_pieces()
+    analyzer = load(bundle)
+    kind = "own files" if files else "synthetic"
+    print(f"{bundle} on {analyzer.encode.name}, {analyzer.threads} threads; pieces: {kind}\n")
+    _cuts(analyzer, pieces, pairs, rng)
+    _leakage(analyzer, pieces, max(2, pairs // 4), rng)
+    some = [pieces[number] for number in rng.permutation(len(pieces))[: max(2, pairs // 4)]]
+    _excerpts(analyzer, some)
+    _loops(analyzer, some)
+    _speed(analyzer)
+
+
+def own_pieces(folder: Path, most: int, rng: np.random.Generator) -> list[Piece]:
+    """The middles of up to ``most`` tracks of at least 30 s, drawn from a folder."""
+    paths = list(find_files([folder]))
+    found: list[Piece] = []
+    for number in rng.permutation(len(paths)):
+        try:
+            samples = decode(paths[number], sample_rate=RATE, window_s=PIECE_S).samples
+        except TuneLabError:
+            continue
+        if samples.size == round(PIECE_S * RATE):
+            found.append(Piece(paths[number].name, samples / np.abs(samples).max()))
+        if len(found) == most:
+            break
+    if len(found) < 2:
+        raise typer.BadParameter("there are not two tracks of 30 s in it", param_hint="--files")
+    return found
+
+
+def synthetic_pieces() -> list[Piece]:
+    """Six that have little in common: a band, its chords an octave lower, drums, a bell, a low drone, hiss."""
+    rng = np.random.default_rng(0)
+    at = np.arange(round(PIECE_S * RATE)) / RATE
+    band = np.concatenate([bar[::3].mean(axis=1)[: bar.shape[0]] for bar in synthesise(1.1 * PIECE_S, 0)])
+    noise = rng.standard_normal(at.size)
+    made = {
+        "band": band,
+        "octave": np.repeat(band, 2),
+        "drums": noise * np.exp(-12 * (at % 0.25)) + np.sin(2 * np.pi * 60 * at) * np.exp(-8 * (at % 0.5)),
+        "bell": sum(np.sin(2 * np.pi * 880 * partial * at) / partial for partial in (1, 2.76, 5.4)) * np.exp(-(at % 2)),
+        "drone": sum(np.sin(2 * np.pi * 55 * partial * at) / partial for partial in range(1, 9)),
+        "hiss": noise * (1 + 0.5 * np.sin(2 * np.pi * 0.5 * at)),
+    }
+    cut = {name: np.asarray(samples[: at.size], np.float32) for name, samples in made.items()}
+    return [Piece(name, samples / np.abs(samples).max()) for name, samples in cut.items()]
+
+
+def crossing(scores: Points, times_s: Points, first: Points, second: Points) -> float:
+    """Where the score that differs most between two pieces has gone half of the way from one to the other.
+
+    Args:
+        scores: along the track, shape ``(n, heads)``.
+        times_s: middles of the segments, shape ``(n,)``.
+        first: scores of the first piece alone, shape ``(heads,)``.
+        second: of the second.
+
+    Returns:
+        seconds; of several places the one that splits the track best.
+    """
+    head = int(np.abs(second - first).argmax())
+    towards = np.where(np.abs(scores[:, head] - first[head]) < np.abs(scores[:, head] - second[head]), -1, 1)
+    # Before the change everything should be near the first piece, after it near the second.
+    fits = np.cumsum(towards[::-1])[::-1] - np.concatenate([[0], np.cumsum(towards)[:-1]])
+    at = int(fits.argmax())
+    return float((times_s[max(at - 1, 0)] + times_s[at]) / 2)
+
+
+def share_of_other(got: Points, own: Points, other: Points) -> float:
+    """How far scores have gone from what they should be towards the other piece: 0 not at all, 1 the whole way.
+
+    Args:
+        got: of segments beside another piece, shape ``(n, heads)``.
+        own: of the same segments without it.
+        other: of the other piece at these places.
+    """
+    way = other - own
+    tells = np.abs(way) >= _TELLS
+    return float(((got - own) * way)[tells].sum() / np.square(way)[tells].sum()) if tells.any() else float("nan")
+
+
+def wav(samples: FloatArray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+def _points(timeline: Timeline) -> Points:
+    return 100 * np.array([timeline.scores[head] for head in timeline.scores], dtype=np.float64).T
+
+
+def _draw(pieces: Sequence[Piece], rng: np.random.Generator) -> tuple[Piece, Piece]:
+    while True:
+        one, two = (pieces[number] for number in rng.choice(len(pieces), 2, replace=False))
+        if one.name != two.name:
+            return one, two
+
+
+def _cuts(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.random.Generator) -> None:
+    boundaries, scores, others, seconds = [], [], 0, 0.0
+    for number in range(pairs):
+        progress(f"cuts: {number + 1} of {pairs}")
+        one, two = _draw(pieces, rng)
+        first, second = rng.integers(15 * RATE, round(PIECE_S * RATE), 2)
+        timeline = analyzer.timeline(wav(np.concatenate([one.samples[:first], two.samples[-second:]])), 1.0)
+        cut_s = first / RATE
+        found = [section.start_s for section in timeline.sections[1:]]
+        boundaries.append(min((abs(at - cut_s) for at in found), default=np.inf))
+        others += sum(abs(at - cut_s) > NEAR_S for at in found)
+        seconds += timeline.duration_s
+        middles = (np.array(timeline.start_s) + np.array(timeline.end_s)) / 2
+        points, clear_s = _points(timeline), 3.0
+        ends = [np.median(points[side], axis=0) for side in (middles < cut_s - clear_s, middles > cut_s + clear_s)]
+        scores.append(abs(crossing(points, middles, *ends) - cut_s))
+    print(f"Tracks of two pieces of 15 to 30 s: {pairs}. Where the change is told, against where it is:\n")
+    rows = [
+        [what, f"{np.mean(np.array(errors) <= NEAR_S):.0%}", *(f"{np.quantile(errors, q):.1f} s" for q in (0.5, 0.9))]
+        for what, errors in (("section boundary", boundaries), ("scores in steps of 1 s", scores))
+    ]
+    print(render(["", f"within {NEAR_S:g} s", "median error", "90 % below"], rows))
+    print(f"\nBoundaries elsewhere, within a piece: {60 * others / seconds:.2f} a minute.\n")
+
+
+def _leakage(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.random.Generator) -> None:
+    encode, times_s = ColumnEncoder(analyzer.bundle, analyzer.encode), None
+    found: dict[bool, dict[int, list[tuple[Points, Points, Points]]]] = {True: {}, False: {}}
+    for number in range(pairs):
+        progress(f"leakage: {number + 1} of {pairs}")
+        one, two = _draw(pieces, rng)
+        cut = int(rng.integers(10 * RATE, 20 * RATE))
+        both = np.concatenate([one.samples[:cut], two.samples[cut:]])
+        mels = np.stack(
+            [analyzer.extract_track.from_samples(each).mels[0] for each in (one.samples, two.samples, both)]
+        )
+        times_s = encode.grid.times_s
+        for local in (True, False):
+            columns = encode(mels) if local else analyzer.encode.columns(mels, local=False)
+            for second in range(int(PIECE_S)):
+                inside = (times_s >= second) & (times_s < second + 1)
+                first, last, got = (
+                    100 * np.array(list(analyzer.score(each[inside].mean(axis=0)).values())) for each in columns
+                )
+                distance_s = second + 0.5 - cut / RATE
+                own, other = (first, last) if distance_s < 0 else (last, first)
+                where = int(np.searchsorted(_BINS_S, abs(distance_s), side="right")) - 1
+                found[local].setdefault(where, []).append((got, own, other))
+    print(
+        f"How much of the scores of a second comes from the piece beyond the change, of {pairs} pairs in one window:\n"
+    )
+    rows = []
+    for number, (near, far) in enumerate(itertools.pairwise(_BINS_S)):
+        shares = [share_of_other(*map(np.array, zip(*found[local][number], strict=True))) for local in (True, False)]
+        rows.append([f"{near:g} to {far:g} s", *(f"{share:.0%}" for share in shares)])
+    print(render(["from the change", "as timelines read it", "with attention to the whole window"], rows) + "\n")
+
+
+def _excerpts(analyzer: Analyzer, pieces: Sequence[Piece]) -> None:
+    encode = ColumnEncoder(analyzer.bundle, analyzer.encode)
+    step = round(SEGMENT_S * RATE)
+    heads = list(analyzer.score.names)
+    alone, along, whole, gaps = [], [], [], []
+    for number, piece in enumerate(pieces):
+        progress(f"excerpts: {number + 1} of {len(pieces)}")
+        excerpts = [piece.samples[begin : begin + step] for begin in range(0, piece.samples.size, step)]
+        alone.append([[analyzer.score(analyzer.embed_samples(each))[head] for head in heads] for each in excerpts])
+        timeline = analyzer.timeline(wav(piece.samples), SEGMENT_S)
+        along.append(_points(timeline) / 100)
+        gaps.append(
+            100 * (along[-1].mean(axis=0) - [analyzer.analyze(wav(piece.samples)).scores[head] for head in heads])
+        )
+        columns = analyzer.encode.columns(analyzer.extract_track.from_samples(piece.samples).mels, local=False)[0]
+        at = (encode.grid.times_s // SEGMENT_S).astype(int)
+        whole.append(
+            [
+                [analyzer.score(columns[at == each].mean(axis=0))[head] for head in heads]
+                for each in range(len(excerpts))
+            ]
+        )
+    wanted, local, wide = (
+        np.array(each) - np.array(each).mean(axis=1, keepdims=True) for each in (alone, along, whole)
+    )
+    print(
+        f"Segments of 5 s of {len(pieces)} pieces against an analysis of the 5 s alone: correlation within a piece,\n"
+        "and how far the mean of the segments is from the analysis of the whole piece:\n"
+    )
+    rows = []
+    for number, head in enumerate(heads):
+        pairs = [(wanted[..., number].ravel(), each[..., number].ravel()) for each in (local, wide)]
+        correlations = [float(x @ y / np.sqrt((x @ x) * (y @ y))) for x, y in pairs]
+        rows.append(
+            [head, *(f"{r:.2f}" for r in correlations), f"{np.abs(np.array(gaps)[:, number]).mean():.1f} points"]
+        )
+    print(
+        render(["", "as timelines read it", "with attention to the whole window", "mean of the segments"], rows) + "\n"
+    )
+
+
+def _loops(analyzer: Analyzer, pieces: Sequence[Piece]) -> None:
+    counts, spreads = [], []
+    for number, piece in enumerate(pieces):
+        progress(f"loops: {number + 1} of {len(pieces)}")
+        samples = np.tile(piece.samples[: round(LOOP_S * RATE)], 10)
+        timeline = analyzer.timeline(wav(samples), LOOP_S)
+        counts.append(len(timeline.sections))
+        spreads.append(_points(timeline).std(axis=0))
+    flat = sum(count == 1 for count in counts)
+    print(
+        f"{LOOP_S:g} s, 10 times, of {len(pieces)} pieces: {flat} are one section. Standard deviation of the scores of "
+        "the 10, which sound the same:\n"
+    )
+    rows = [[head, f"{value:.1f}"] for head, value in zip(analyzer.score.names, np.mean(spreads, axis=0), strict=True)]
+    print(render(["", "points"], rows) + "\n")
+
+
+def _speed(analyzer: Analyzer) -> None:
+    progress("speed")
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate(list(synthesise(240.0, 0))), 44_100, format="MP3")
+    data = file.getvalue()
+    analyzer.timeline(data)
+    begin = time.perf_counter()
+    analyzer.extract_track(data)
+    extracted = time.perf_counter()
+    analyzer.timeline(data)
+    ended = time.perf_counter()
+    whole_ms, decoding_ms = 1000 * (ended - extracted), 1000 * (extracted - begin)
+    print(
+        f"A synthetic MP3 of 4 minutes, 9 passes of the encoder: {whole_ms:.0f} ms, {whole_ms / 4:.0f} ms a minute; of "
+        f"that decoding and log-mel {decoding_ms:.0f} ms."
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
