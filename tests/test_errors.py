@@ -49,7 +49,13 @@ def test_families() -> None:
     assert issubclass(errors.SilentAudio, AudioError)
     assert issubclass(errors.BundleNotFound, BundleError)
     assert issubclass(errors.PipelineTimeout, PipelineError)
-    others = (errors.SettingsError, errors.EngineError, errors.TimelineUnsupported, errors.CatalogError, errors.ClassifierError)
+    others = (
+        errors.SettingsError,
+        errors.EngineError,
+        errors.TimelineUnsupported,
+        errors.CatalogError,
+        errors.ClassifierError,
+    )
     families = (AudioError, BundleError, PipelineError, *others)
     for cls in CLASSES:
         if cls is not TuneLabError:

@@ -9,7 +9,9 @@ import pytest
 
 from tests.catalog.support import make_rows, paths_in
 from tunelab.catalog.plan import Plan, finish, make_plan
+from tunelab.catalog.schema import SCHEMA
 from tunelab.catalog.sources import MANIFEST_SCHEMA
+from tunelab.catalog.stages import STORAGE
 from tunelab.catalog.store import Folder, read_job
 
 
@@ -67,6 +69,31 @@ def test_failed_files_are_tried_again_on_demand(finished: Folder, tmp_path: Path
     plan.rows.add(make_rows("b"))
     finish(finished, plan)
     assert paths_in(tmp_path) == ["a", "b", "c"]
+
+
+def test_files_whose_storage_failed_are_tried_again_by_themselves(folder: Folder, tmp_path: Path) -> None:
+    plan = make_plan(folder, manifest("abc"), "m", "r")
+    rows = make_rows("abc", failed="bc").to_pylist()
+    rows[2]["error_code"] = STORAGE
+    plan.rows.add(pa.Table.from_pylist(rows, SCHEMA))
+    finish(folder, plan)
+    plan = make_plan(folder, manifest("abc"), "m", "r")
+    assert (todo(plan), plan.failed) == ("c", 1)
+    plan.rows.add(make_rows("c"))
+    finish(folder, plan)
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    assert todo(make_plan(folder, manifest("abc"), "m", "r")) == ""
+
+
+def test_rows_stay_of_files_that_could_not_be_looked_for(finished: Folder, tmp_path: Path) -> None:
+    plan = make_plan(finished, manifest("bcd", c=2), "m", "r", keep_missing=True)
+    assert (todo(plan), plan.total, plan.failed) == ("cd", 3, 1)
+    assert paths_in(tmp_path) == ["a", "b"], "c has changed, a may still be there"
+    plan.rows.add(make_rows("cd", mtime_ns=2))
+    finish(finished, plan)
+    # When it can be searched again, nothing is computed twice.
+    whole = pa.concat_tables([manifest("ab"), manifest("cd", 2)])
+    assert todo(make_plan(finished, whole, "m", "r")) == ""
 
 
 def test_another_bundle_computes_everything_and_readers_keep_the_old_rows_meanwhile(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import posixpath
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from tunelab.catalog import filesystems
+from tunelab.catalog.filesystems import find_file, open_uri, split_uri
 from tunelab.catalog.sources import list_source, local_name
 from tunelab.errors import CatalogError
 
@@ -52,7 +58,7 @@ def test_globs(music: Path, scheme: str, pattern: str, wanted: list[str]) -> Non
 
 def test_lists_name_files_relative_to_their_folder(music: Path) -> None:
     wanted = ["b.mp3", "gone.mp3", "sub/c.ogg"]
-    (music / "list.txt").write_text("# mine\nb.mp3\n\ngone.mp3\nb.mp3\n" + f"file://{music}/sub/c.ogg\n")
+    (music / "list.txt").write_text("b.mp3\n\ngone.mp3\r\nb.mp3\n" + f"file://{music}/sub/c.ogg\n")
     (music / "list.csv").write_text("genre,path\nrock,b.mp3\npop,gone.mp3\nfolk,sub/c.ogg\n")
     pq.write_table(pa.table({"path": wanted}), music / "list.parquet")
     for suffix in ("txt", "csv", "parquet"):
@@ -62,6 +68,90 @@ def test_lists_name_files_relative_to_their_folder(music: Path) -> None:
         assert table["mtime_ns"].to_pylist()[0] == (music / "b.mp3").stat().st_mtime_ns
         assert table["mtime_ns"].to_pylist()[1] == -1
     assert names(f"file://{music}/list.txt", music) == wanted
+
+
+ODD_NAMES = ("My song.mp3", "100% hit.mp3", "#1.mp3", "what?.mp3", "a%20b.mp3", "caf\u00e9.mp3", "live [2001]/x.mp3")
+
+
+@pytest.fixture
+def store() -> Iterator[pafs.FileSystem]:
+    """A filesystem that is none of this machine's: ``mock:///``."""
+    filesystems._filesystem.cache_clear()
+    files, _ = open_uri("mock:///")
+    for name in ODD_NAMES:
+        files.create_dir(f"music/{posixpath.dirname(name)}")
+        with files.open_output_stream(f"music/{name}") as stream:
+            stream.write(name.encode())
+    yield files
+    filesystems._filesystem.cache_clear()
+
+
+@pytest.mark.parametrize("source", ["mock:///music", "mock:///music/", "mock:///mus*/**/*.mp3"])
+def test_remote_names_are_taken_as_they_are(store: pafs.FileSystem, source: str) -> None:
+    paths = list_source(source)["path"].to_pylist()
+    assert sorted(paths) == sorted(f"mock:///music/{name}" for name in ODD_NAMES)
+    for path in paths:
+        files, name = find_file(path)
+        assert files.open_input_stream(name).read() == path.removeprefix("mock:///music/").encode()
+
+
+def test_remote_folder_may_have_the_name_of_a_glob(store: pafs.FileSystem) -> None:
+    assert list_source("mock:///music/live [2001]")["path"].to_pylist() == ["mock:///music/live [2001]/x.mp3"]
+
+
+def test_remote_lists_may_hold_escapes_and_one_bad_name_hides_no_other(store: pafs.FileSystem) -> None:
+    with store.open_output_stream("music/list.txt") as stream:
+        stream.write(b"My%20song.mp3\nmock:///music/what?.mp3\nmock:///music/nul\0.mp3\ncaf\xe9.mp3\n#1.mp3\n")
+    rows = list_source("mock:///music/list.txt").to_pylist()
+    assert {row["path"].removeprefix("mock:///music/"): row["size"] for row in rows} == {
+        "My%20song.mp3": 11,
+        "what?.mp3": 9,
+        "nul\0.mp3": -1,
+        "caf\\xe9.mp3": -1,
+        "#1.mp3": 6,
+    }
+    files, name = find_file("mock:///music/My%20song.mp3")
+    assert files.open_input_stream(name).read() == b"My song.mp3"
+
+
+def test_options_of_a_filesystem_go_with_each_name() -> None:
+    options = "?region=eu-west-1&endpoint_override=127.0.0.1:9&scheme=http"
+    assert split_uri(f"s3://bucket/a?b/c.mp3{options}") == ("s3://bucket", "a?b/c.mp3", options)
+    assert split_uri("s3://bucket/why?.mp3") == ("s3://bucket", "why?.mp3", "")
+    assert split_uri("s3://bucket") == ("s3://bucket", "", "")
+    files, path = open_uri(f"s3://bucket/a b.mp3{options}")
+    assert path == "bucket/a b.mp3"
+    assert open_uri(f"s3://bucket/c.mp3{options}")[0] is files, "each file would connect anew"
+
+
+def test_text_lists_may_hold_any_name(music: Path) -> None:
+    for name in (b"#1.mp3", b" blank .mp3", b"caf\xe9.mp3", b"page\x0cbreak.mp3"):
+        Path(os.fsdecode(os.fsencode(music) + b"/" + name)).write_bytes(name)
+    (music / "list.txt").write_bytes(b"\xef\xbb\xbf#1.mp3\n blank .mp3\ncaf\xe9.mp3\npage\x0cbreak.mp3\n")
+    rows = list_source(str(music / "list.txt")).to_pylist()
+    assert [row["size"] for row in rows] == [6, 11, 8, 14]
+    assert Path(local_name(rows[2]["path"], rows[2]["raw"])).read_bytes() == b"caf\xe9.mp3"
+
+
+def test_links_to_nowhere_are_files_that_fail(music: Path) -> None:
+    (music / "gone.mp3").symlink_to("nowhere")
+    for source in (str(music), f"{music}/g*.mp3", f"file://{music}"):
+        sizes = {os.path.basename(row["path"]): row["size"] for row in list_source(source).to_pylist()}
+        assert sizes["gone.mp3"] == -1
+
+
+def test_folders_that_cannot_be_searched_are_told(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if os.path.basename(path) == "deep":
+            raise PermissionError(errno.EACCES, "no", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    told: list[OSError] = []
+    assert len(list_source(str(music), told.append)) == 3
+    assert [os.path.basename(error.filename) for error in told] == ["deep"]
 
 
 def test_uris_that_nobody_can_open_are_rows_too(music: Path) -> None:
@@ -77,9 +167,10 @@ def test_uris_that_nobody_can_open_are_rows_too(music: Path) -> None:
 def test_names_that_are_no_utf8_are_shown_and_opened(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9.mp3"
     Path(os.fsdecode(raw)).write_bytes(b"x")
-    (row,) = list_source(str(tmp_path)).to_pylist()
-    assert row["path"].endswith("caf\\xe9.mp3")
-    assert Path(local_name(row["path"], row["raw"])).read_bytes() == b"x"
+    for source in (str(tmp_path), f"file://{tmp_path}"):
+        (row,) = list_source(source).to_pylist()
+        assert row["path"] == f"{source}/caf\\xe9.mp3"
+        assert Path(local_name(row["path"], row["raw"])).read_bytes() == b"x"
 
 
 def test_order_and_facts_stay_the_same(music: Path) -> None:
@@ -96,13 +187,13 @@ def test_order_and_facts_stay_the_same(music: Path) -> None:
         ("{}/bad.csv", "no column 'path'"),
         ("{}/bad.parquet", "cannot be read as a list"),
         ("{}/empty", "no audio file"),
-        ("{}/latin.txt", "cannot be read as a list"),
+        ("{}/latin.csv", "cannot be read as a list"),
     ],
 )
 def test_sources_that_name_nothing_are_told(music: Path, source: str, reason: str) -> None:
     (music / "bad.csv").write_text("file\nx.mp3\n")
     (music / "bad.parquet").write_bytes(b"not parquet")
-    (music / "latin.txt").write_bytes(b"caf\xe9.mp3\n")
+    (music / "latin.csv").write_bytes(b"path\ncaf\xe9.mp3\n")
     (music / "empty").mkdir()
     with pytest.raises(CatalogError, match=reason):
         list_source(source.format(music))

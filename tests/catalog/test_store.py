@@ -135,6 +135,40 @@ def test_readers_get_the_last_finished_generation(folder: Folder, tmp_path: Path
     assert paths_in(tmp_path) == ["a"]
 
 
+def test_readers_miss_nothing_while_rows_are_gathered(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Rows(folder, "m-r-1")
+    writer.add(make_rows("abc"))
+    reader = Rows(folder, "m-r-1")
+    for name in ("_names", "_read_index"):  # the writer is done with it all between the reader's two looks
+        real = getattr(reader, name)
+
+        def look(real: Callable[[], Any] = real) -> Any:
+            found = real()
+            writer.gather()
+            return found
+
+        monkeypatch.setattr(reader, name, look)
+    assert sum(batch.num_rows for batch in reader.batches(["path"])) == 3
+
+
+def test_readers_miss_nothing_while_a_generation_is_replaced(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Rows(folder, "m-r-1").add(make_rows("ab"))
+    Rows(folder, "m-s-2").add(make_rows("abc"))
+    write_job(folder, Job("m", "s", "m-s-2", previous="m-r-1"))
+    real = Rows.live
+
+    def live(self: Rows) -> list[str]:
+        if self._generation == "m-r-1":
+            write_job(folder, Job("m", "s", "m-s-2", finished=True))
+            folder.delete_folder("rows", "m-r-1")
+        return real(self)
+
+    monkeypatch.setattr(Rows, "live", live)
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+
+
 def test_two_jobs_do_not_share_a_folder(folder: Folder, tmp_path: Path) -> None:
     with folder.locked(), pytest.raises(CatalogError, match="another batch job"), Folder(tmp_path).locked():
         pass
@@ -152,9 +186,11 @@ def test_what_is_no_output_is_told(tmp_path: Path) -> None:
 def test_damaged_rows_are_told(folder: Folder, tmp_path: Path) -> None:
     Rows(folder, "m-r-1").add(make_rows("a"))
     (part,) = (tmp_path / "rows" / "m-r-1").glob("part-*")
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(CatalogError, match="damaged"):
-        paths_in(tmp_path)
+    data = part.read_bytes()
+    for damaged in (data[:100], data[:4] + bytes(len(data) // 2) + data[4 + len(data) // 2 :]):
+        part.write_bytes(damaged)
+        with pytest.raises(CatalogError, match="damaged"):
+            paths_in(tmp_path)
     (tmp_path / "rows" / "m-r-1" / "index.json").write_text('{"shards": ["../../x"], "absorbed": 0}')
     with pytest.raises(CatalogError, match="damaged"):
         paths_in(tmp_path)

@@ -229,7 +229,7 @@ class Received:
         return response
 
 
-PLAN = Plan((), (0, 1, 3), 1, 120.0)
+PLAN = Plan((), (0, 1, 3), 1, 120.0, np.zeros(0, bool))
 TIMELINE = Timeline((0.0,), (120.0,), {"energy": (0.5,)}, (), {"energy": 0.5}, 5.0, 120.0, "fake")
 
 

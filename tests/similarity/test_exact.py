@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.similarity.support import content_id_of, embeddings_of, rows_of
+from tunelab.errors import CatalogError
 from tunelab.similarity.exact import COLUMNS, nearest
 from tunelab.similarity.ranges import Range
 from tunelab.similarity.vectors import cosines, embeddings, mean_direction
@@ -106,6 +107,15 @@ def test_rows_without_embedding_or_id_are_passed_over() -> None:
     rows = rows_of(["a", "b", "c"], [VECTORS[0], None, VECTORS[2]], id=[content_id_of("a"), content_id_of("b"), None])
     assert [track.path for track in nearest([rows], QUERY, 5, revision="1")] == ["/music/a.mp3"]
     assert nearest([], QUERY, 5, revision="1") == []
+
+
+def test_rows_that_cannot_be_read_are_told() -> None:
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield ROWS.slice(0, 10)
+        raise CatalogError("a shard is damaged")
+
+    with pytest.raises(CatalogError, match="damaged"):
+        nearest(broken(), QUERY, 10, revision="1")
 
 
 def test_embeddings_of_a_slice() -> None:

@@ -147,25 +147,41 @@ def test_every_column_is_used_once(duration_s: float, step_s: float, grid: Colum
     assert course.embeddings.shape == (count, 2)
     silent = np.random.default_rng(seed).random(count) < 0.3
     one_hot = np.where(silent[:, None], 0, np.eye(count, dtype=np.float32))
-    edges = segment_edges(duration_s, step_s)
-    pooled = pool(Course(course.times_s, one_hot, silent), edges)
-    sizes = [
-        int(((course.times_s >= begin) & (course.times_s < end)).sum()) for begin, end in itertools.pairwise(edges)
-    ]
-    if 0 in sizes:  # segments shorter than a column share one
+    if silent.all():
         return
-    shares = pooled.embeddings
-    np.testing.assert_allclose(shares.sum(axis=1), ~pooled.silent, atol=1e-5)
-    assert ((shares > 0).sum(axis=0) == ~silent).all()
-    for row, begin, end in zip(shares, edges, edges[1:], strict=False):
-        within = (course.times_s >= begin) & (course.times_s < end) & ~silent
-        np.testing.assert_array_equal(row > 0, within)
+    edges = segment_edges(duration_s, step_s)
+    pooled = pool(Course(course.times_s, one_hot, silent, np.zeros(len(course.quiet), bool)), edges)
+    assert not pooled.silent.any()
+    # Each row tells how much of each column is in a segment.
+    ends = [*edges[:-1], np.inf]  # a column of a very short track may lie behind its end
+    owned = [(course.times_s >= begin) & (course.times_s < end) & ~silent for begin, end in itertools.pairwise(ends)]
+    np.testing.assert_array_equal(sum(each.astype(int) for each in owned), ~silent)
+    for row, within in zip(pooled.embeddings, owned, strict=True):
         if within.any():
+            np.testing.assert_array_equal(row > 0, within)
             np.testing.assert_allclose(row[within], 1 / within.sum(), rtol=1e-6)
+        else:  # shorter than a column, or between silent ones: shares the nearest with others
+            assert sorted(row)[-2:] == [0.0, 1.0] or len(row) == 1
 
 
 def test_a_segment_without_a_column_takes_the_nearest() -> None:
-    course = Course(np.array([1.0, 3.0]), np.array([[1.0], [3.0]], np.float32), np.array([False, True]))
-    pooled = pool(course, np.array([0.0, 1.5, 1.8, 2.6, 4.0]))
-    assert pooled.embeddings[:, 0].tolist() == [1.0, 1.0, 3.0, 3.0]
-    assert pooled.silent.tolist() == [False, False, True, True]
+    quiet = np.zeros(80, bool)
+    quiet[52:] = True  # from 2.6 s on
+    course = Course(np.array([1.0, 2.5, 3.0]), np.array([[1], [2], [0]], np.float32), np.array([0, 0, 1], bool), quiet)
+    pooled = pool(course, np.array([0.0, 1.5, 1.7, 1.9, 2.6, 4.0]))
+    assert pooled.embeddings[:, 0].tolist() == [1.0, 1.0, 2.0, 2.0, 0.0]
+    assert pooled.silent.tolist() == [False, False, False, False, True]
+
+
+def test_a_segment_is_silent_if_all_of_it_is_however_far_its_columns_see() -> None:
+    """Columns at the edges of a silence see some of what is around it."""
+    plan = make_plan(outline_of(60.0, WINDOW_S, [(10.0, 20.0)]), WINDOW_S, SHIPPED)
+    pooled = pool(join_windows(plan, numbered(plan, SHIPPED)), segment_edges(60.0, 5.0))
+    assert np.flatnonzero(pooled.silent).tolist() == [2, 3]
+    assert not pooled.embeddings[2:4].any()
+    # A tenth of it may ring; more is sound, wherever it is.
+    for begin_s, end_s, silent in ((10.0, 10.5, [2, 3]), (10.0, 10.55, [3]), (12.0, 12.6, [3]), (19.4, 20.0, [2])):
+        outline = outline_of(60.0, WINDOW_S, [(10.0, begin_s), (end_s, 20.0)])
+        plan = make_plan(outline, WINDOW_S, SHIPPED)
+        pooled = pool(join_windows(plan, numbered(plan, SHIPPED)), segment_edges(60.0, 5.0))
+        assert np.flatnonzero(pooled.silent).tolist() == silent

@@ -27,7 +27,7 @@ def course(*parts: tuple[FloatArray | None, float], noise: float = 0.0) -> Cours
     silent = np.array([vector is None for vector, _ in rows])
     embeddings = np.array([np.zeros(3) if vector is None else vector for vector, _ in rows], dtype=np.float32)
     embeddings += np.random.default_rng(0).normal(size=embeddings.shape).astype(np.float32) * noise * ~silent[:, None]
-    return Course(0.125 + 0.25 * np.arange(len(rows)), embeddings, silent)
+    return Course(0.125 + 0.25 * np.arange(len(rows)), embeddings, silent, np.repeat(silent, 5))
 
 
 def told(sections: tuple[Section, ...]) -> list[tuple[float, float, str | None]]:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
+from tunelab import errors
 from tunelab.catalog.stages import Attempts, DecodeStage, EncodeStage
 from tunelab.encoder.engine import available_cores
 from tunelab.errors import CatalogError, TuneLabError
 
 if TYPE_CHECKING:
     from tunelab.catalog.job import JobOptions
+    from tunelab.encoder import Bundle
 
 _LOCAL_STORE_BYTES = 1_000_000_000
 """Ray's shared memory on this machine: hundreds of times what is in flight at once."""
 _CPU_BATCH, _GPU_BATCH = 8, 32
 """Files in a block: the decoder hands on so many windows (1 MB each) at once, and the encoder takes them together."""
 _THREADS_ON_CLUSTER = 2
+_OURS = re.compile(r"tunelab\.errors\.(\w+): (.*)")
 _CONNECT_S = 10.0
 
 
@@ -31,10 +35,10 @@ class Cluster:
 
     Args:
         options: what the job was asked for.
-        bundle: path of the bundle, the same on every node.
+        bundle: it must be on every node, at the same path and of the same revision.
     """
 
-    def __init__(self, options: JobOptions, bundle: str) -> None:
+    def __init__(self, options: JobOptions, bundle: Bundle) -> None:
         self._options, self._bundle = options, bundle
         self.workers = self.decoders = 0
 
@@ -82,18 +86,20 @@ class Cluster:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if options.engine != "openvino" else 0
         cpus = cores if local else max(1, int(resources.get("CPU", 1)))
-        self._gpus = 1 if gpus else 0
         if gpus:
             self.workers = options.workers or gpus
+            self._gpus = min(1.0, gpus / self.workers)
             # One encoder on a GPU takes what a dozen cores decode.
-            self.decoders = max(2, cpus - self.workers)
-            self._threads, self._encoder_cpus, self._decoder_cpus = options.threads, 1.0, 1.0
+            self.decoders = options.decoders or max(2, cpus - self.workers)
+            self._threads, self._encoder_cpus = options.threads, 0.5
+            self._decoder_cpus = min(1.0, 0.75 * cpus / self.decoders)
         else:
-            per_worker = cores if local else _THREADS_ON_CLUSTER
+            self._gpus = 0.0
+            per_worker = cores if local else min(_THREADS_ON_CLUSTER, _largest_node() or _THREADS_ON_CLUSTER)
             self.workers = options.workers or max(1, cpus // per_worker)
             self._threads = options.threads or max(1, cores // self.workers if local else per_worker)
             # Decoding a file takes a quarter of what encoding it does; a second one bridges the slow files.
-            self.decoders = max(2, self.workers * -(-self._threads // 4))
+            self.decoders = options.decoders or max(2, self.workers * -(-self._threads // 4))
             if local:
                 # They only have to fit, however many were asked for; the operating system shares the cores out.
                 self._encoder_cpus, self._decoder_cpus = 0.5 * cores / self.workers, 0.25 * cores / self.decoders
@@ -124,15 +130,16 @@ class Cluster:
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        options = self._options
+        # What goes wrong is raised, with its reason; here it would stand between the lines of progress, page by page.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        options, bundle = self._options, (str(self._bundle.path), self._bundle.revision)
         attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
         blocks = [files.slice(start, self._batch) for start in range(0, files.num_rows, self._batch)]
         rows = (
             ray.data.from_arrow(blocks)
             .map_batches(
                 DecodeStage,
-                fn_constructor_args=(self._bundle, options.limits, attempts),
+                fn_constructor_args=(*bundle, options.limits, attempts),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=min(self.decoders, len(blocks))),
@@ -140,7 +147,7 @@ class Cluster:
             )
             .map_batches(
                 EncodeStage,
-                fn_constructor_args=(self._bundle, options.engine, self._threads, options.precision),
+                fn_constructor_args=(*bundle, options.engine, self._threads, options.precision),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=min(self.workers, len(blocks))),
@@ -150,7 +157,7 @@ class Cluster:
         )
         try:
             yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
-        except ray.exceptions.RayError as error:
+        except Exception as error:  # of Ray's many libraries
             raise _translate(error) from None
 
 
@@ -182,8 +189,15 @@ def _no_standard_error() -> Iterator[None]:
         os.close(nowhere)
 
 
+def _largest_node() -> int:
+    """CPU cores of the largest node, 0 if there is none yet."""
+    import ray
+
+    return max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+
+
 def _translate(error: BaseException) -> Exception:
-    """What a failed run means: an error of ours from inside a stage, or the first line of Ray's."""
+    """What a failed run means: an error of ours from inside a stage, or what Ray says last."""
     import ray
 
     cause: BaseException | None = error
@@ -191,4 +205,8 @@ def _translate(error: BaseException) -> Exception:
         cause = cause.cause if isinstance(cause.cause, BaseException) and cause.cause is not cause else None
     if isinstance(cause, TuneLabError):
         return cause
-    return CatalogError(f"a worker failed: {str(cause or error).splitlines()[0][:300]}")
+    lines = str(cause or error).strip().splitlines() or [type(error).__name__]
+    # Of a worker that could not begin there is only the text of its traceback.
+    if (found := _OURS.match(lines[-1])) and (ours := getattr(errors, found[1], None)):
+        return cast(TuneLabError, ours(found[2]))
+    return CatalogError(f"a worker failed: {lines[0][:300]}")

@@ -23,11 +23,12 @@ from tunelab.catalog.sources import list_source
 from tunelab.catalog.store import Folder, Rows
 from tunelab.encoder import EngineName, find_bundle
 from tunelab.errors import CatalogError
+from tunelab.heads import load_heads
 
 log = logging.getLogger(__name__)
 
 _COMMIT_ROWS = 2000
-_WAVE = 4096
+_WAVE = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class JobOptions:
         out: output folder, path or URI.
         bundle: name or path of the bundle.
         engine, precision: see :func:`tunelab.encoder.load_engine`.
-        workers: encoders, each with a decoder or more; ``None``: as many as the cluster has room for.
+        workers: encoders; ``None``: as many as the cluster has room for.
+        decoders: ``None``: enough to feed the encoders from a disk; more of them bridge a slow network.
         threads: CPU threads of one encoder; ``None``: the cores of this machine shared out among the workers, or 2 on
             a cluster.
         address: of a Ray cluster; ``None``: a Ray of its own on this machine.
@@ -55,6 +57,7 @@ class JobOptions:
     engine: EngineName = "auto"
     precision: str = "auto"
     workers: int | None = None
+    decoders: int | None = None
     threads: int | None = None
     address: str | None = None
     force: bool = False
@@ -72,6 +75,7 @@ class Progress:
         before: files that had their row when this run began.
         done: files of this run so far.
         failed: files of the whole source that failed, so far.
+        unsearched: folders of the source that could not be searched.
         errors: code -> files of this run.
         seconds: since the run began.
         steady_s: seconds in which rows came, from the first of a wave to its last.
@@ -82,6 +86,7 @@ class Progress:
     before: int
     done: int = 0
     failed: int = 0
+    unsearched: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     steady_s: float = 0.0
@@ -103,7 +108,7 @@ def run_job(
     Args:
         options: what is wanted.
         report: is called whenever rows have come.
-        unreadable: is called for each folder that cannot be searched.
+        unreadable: is called for each folder that cannot be searched. Rows of files that were found there before stay.
 
     Raises:
         CatalogError: the source or the output folder cannot be used, or workers die again and again.
@@ -113,7 +118,12 @@ def run_job(
     """
     began = time.monotonic()
     bundle = find_bundle(options.bundle)
-    manifest = list_source(options.source, unreadable)
+    load_heads(bundle)  # a bundle without them is refused before a cluster is started
+    unsearched: list[OSError] = []
+    manifest = list_source(options.source, unsearched.append)
+    if unreadable:
+        for error in unsearched:
+            unreadable(error)
     folder = Folder(options.out)
     with folder.locked():
         plan = make_plan(
@@ -123,13 +133,14 @@ def run_job(
             bundle.revision,
             force=options.force,
             retry_errors=options.retry_errors,
+            keep_missing=bool(unsearched),
         )
-        progress = Progress(plan.total, plan.total - plan.todo.num_rows, failed=plan.failed)
+        progress = Progress(plan.total, plan.total - plan.todo.num_rows, failed=plan.failed, unsearched=len(unsearched))
         progress.seconds = time.monotonic() - began
         report(progress)
         if plan.todo.num_rows:
             del manifest
-            with Cluster(options, str(bundle.path)) as cluster:
+            with Cluster(options, bundle) as cluster:
                 _Run(cluster, plan.rows, progress, report, began, options.commit_s).all(plan.todo)
             if progress.before + progress.done != plan.total:
                 raise CatalogError("some files have no row: run the job again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunelab.catalog.schema import ROWS
+from tunelab.catalog.stages import STORAGE
 from tunelab.catalog.store import MANIFEST, Folder, Job, Rows, read_job, write_job
 
 Keys = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 KEY_COLUMNS = ("path", "size", "mtime_ns")
 _PIECE = 10_000
 
@@ -39,12 +41,27 @@ class Plan:
 
 
 def make_plan(
-    folder: Folder, manifest: pa.Table, model: str, revision: str, *, force: bool = False, retry_errors: bool = False
+    folder: Folder,
+    manifest: pa.Table,
+    model: str,
+    revision: str,
+    *,
+    force: bool = False,
+    retry_errors: bool = False,
+    keep_missing: bool = False,
 ) -> Plan:
     """Compare, write down what is begun, and take out rows of files that changed or are no longer in the source.
 
     For each file 8 bytes are held beside the manifest: two files of ten million are mixed up with a chance of one in
     400,000.
+
+    Args:
+        folder: where the job writes.
+        manifest: the source as it is now.
+        model, revision: of the bundle.
+        force: begin anew.
+        retry_errors: do files again that failed; those whose storage failed are done again in any case.
+        keep_missing: leave rows of files that are not in the manifest: a part of the source could not be searched.
 
     Raises:
         CatalogError: the folder is damaged, or cannot be written.
@@ -55,7 +72,9 @@ def make_plan(
     job = _next_job(before, model, revision, force)
     if job.finished and job.manifest == digest and not retry_errors:
         rows = Rows(folder, job.generation)
-        return Plan(job, rows, manifest.slice(0, 0), len(keys), _count_failed(rows))
+        failed, again = _count_failed(rows)
+        if not again:
+            return Plan(job, rows, manifest.slice(0, 0), len(keys), failed)
     if job.generation != (before.generation if before else ""):
         _sweep_generations(folder, {job.previous})
     job = Job(job.model, job.revision, job.generation, False, digest, job.previous, job.forced)
@@ -63,11 +82,12 @@ def make_plan(
     folder.write_table(manifest, MANIFEST)
     rows = Rows(folder, job.generation)
     rows.sweep()
-    done, failed, stale = _look_through(rows, keys, retry_errors)
+    compare = _Comparison(manifest, keys, retry_errors, keep_missing)
+    done, failed, stale = compare.look_through(rows)
     if stale:
-        rows.replace(_fitting(rows, keys, retry_errors))
-    todo = manifest.filter(pa.array(~np.isin(keys, done)))
-    return Plan(job, rows, todo, len(keys), failed)
+        rows.replace(compare.kept(rows))
+    left = ~np.isin(keys, done)
+    return Plan(job, rows, manifest if left.all() else manifest.filter(pa.array(left)), len(keys), failed)
 
 
 def finish(folder: Folder, plan: Plan) -> None:
@@ -79,16 +99,16 @@ def finish(folder: Folder, plan: Plan) -> None:
     _sweep_generations(folder, {job.generation})
 
 
-def keys_of(table: pa.Table | pa.RecordBatch) -> Keys:
-    """A number for each row, from its path, size and time of change."""
+def keys_of(table: pa.Table | pa.RecordBatch, names: Sequence[str] = KEY_COLUMNS) -> Keys:
+    """A number for each row, from its path, size and time of change, or from other columns."""
     if isinstance(table, pa.Table):
         # Piece by piece: as Python's strings the names of a large catalogue would take gigabytes.
-        pieces = [keys_of(batch) for batch in table.to_batches(max_chunksize=_PIECE)]
+        pieces = [keys_of(batch, names) for batch in table.to_batches(max_chunksize=_PIECE)]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
-    columns = [table[name].to_pylist() for name in KEY_COLUMNS]
+    columns = [table[name].to_pylist() for name in names]
     numbers = (
-        int.from_bytes(hashlib.blake2b(f"{path}\0{size}\0{mtime}".encode(), digest_size=8).digest(), "little")
-        for path, size, mtime in zip(*columns, strict=True)
+        int.from_bytes(hashlib.blake2b("\0".join(map(str, row)).encode(), digest_size=8).digest(), "little")
+        for row in zip(*columns, strict=True)
     )
     return np.fromiter(numbers, np.uint64, table.num_rows)
 
@@ -110,32 +130,59 @@ def _sweep_generations(folder: Folder, kept: set[str]) -> None:
             folder.delete_folder(ROWS, name)
 
 
-def _look_through(rows: Rows, keys: Keys, retry_errors: bool) -> tuple[Keys, int, bool]:
-    """Keys that have a row to keep, how many of those are failures, and whether there are rows not to keep."""
-    kept: list[Keys] = []
-    failed, stale = 0, False
-    for batch, fits in _marked(rows, keys, retry_errors, [*KEY_COLUMNS, "error_code"]):
-        kept.append(keys_of(batch)[fits])
-        failed += int(np.asarray(pc.is_valid(batch["error_code"]))[fits].sum())
-        stale = stale or not fits.all()
-    return np.concatenate(kept) if kept else np.zeros(0, np.uint64), failed, stale
+class _Comparison:
+    """The rows that are there against the manifest."""
+
+    def __init__(self, manifest: pa.Table, keys: Keys, retry_errors: bool, keep_missing: bool) -> None:
+        # Sorted once: looked up for each batch of rows of a large catalogue.
+        self._keys = np.sort(keys)
+        self._paths = np.sort(keys_of(manifest, ("path",))) if keep_missing else None
+        self._retry_errors = retry_errors
+
+    def look_through(self, rows: Rows) -> tuple[Keys, int, bool]:
+        """Keys of rows that count, how many of those are failures, and whether there are rows not to keep."""
+        done: list[Keys] = []
+        failed, stale = 0, False
+        for batch in rows.batches([*KEY_COLUMNS, "error_code"]):
+            fits, kept = self._judge(batch)
+            done.append(keys_of(batch)[fits])
+            failed += int(np.asarray(pc.is_valid(batch["error_code"]))[fits].sum())
+            stale = stale or not kept.all()
+        return np.concatenate(done) if done else np.zeros(0, np.uint64), failed, stale
+
+    def kept(self, rows: Rows) -> Iterator[pa.RecordBatch]:
+        """The rows to keep."""
+        for batch in rows.batches():
+            kept = self._judge(batch)[1]
+            if kept.any():
+                yield batch.filter(pa.array(kept))
+
+    def _judge(self, batch: pa.RecordBatch) -> tuple[Mask, Mask]:
+        """Which rows are those of files of the manifest as they are now, and which to keep."""
+        fits = _among(keys_of(batch), self._keys) & ~_to_retry(batch, self._retry_errors)
+        if self._paths is None:
+            return fits, fits
+        return fits, fits | ~_among(keys_of(batch, ("path",)), self._paths)
 
 
-def _fitting(rows: Rows, keys: Keys, retry_errors: bool) -> Iterator[pa.RecordBatch]:
-    for batch, fits in _marked(rows, keys, retry_errors, None):
-        if fits.any():
-            yield batch.filter(pa.array(fits))
+def _among(numbers: Keys, ordered: Keys) -> Mask:
+    if not ordered.size:
+        return np.zeros(numbers.size, np.bool_)
+    places = np.minimum(np.searchsorted(ordered, numbers), ordered.size - 1)
+    found: Mask = ordered[places] == numbers
+    return found
 
 
-def _marked(
-    rows: Rows, keys: Keys, retry_errors: bool, columns: list[str] | None
-) -> Iterable[tuple[pa.RecordBatch, npt.NDArray[np.bool_]]]:
-    for batch in rows.batches(columns):
-        fits = np.isin(keys_of(batch), keys)
-        if retry_errors:
-            fits &= ~np.asarray(pc.is_valid(batch["error_code"]))
-        yield batch, fits
+def _to_retry(batch: pa.RecordBatch, errors: bool) -> Mask:
+    """Rows whose files are tried again: all that failed, or those that did so through no fault of their own."""
+    codes = batch["error_code"]
+    return np.asarray(pc.is_valid(codes) if errors else pc.fill_null(pc.equal(codes, STORAGE), False))
 
 
-def _count_failed(rows: Rows) -> int:
-    return sum(batch.num_rows - batch["error_code"].null_count for batch in rows.batches(["error_code"], 65_536))
+def _count_failed(rows: Rows) -> tuple[int, int]:
+    """Rows with an error, and those of them that are tried again by themselves."""
+    failed = again = 0
+    for batch in rows.batches(["error_code"], 65_536):
+        failed += batch.num_rows - batch["error_code"].null_count
+        again += int(_to_retry(batch, False).sum())
+    return failed, again

@@ -40,10 +40,21 @@ def open_rows(
     Raises:
         CatalogError: it is no batch job's output, it is damaged, or it was replaced while it was read.
     """
-    opened, job = Folder(folder), open_job(folder)
-    generation = job.generation if job.finished or not job.previous else job.previous
     wanted = None if columns is None else list(dict.fromkeys([*columns, "error_code"]))
-    for batch in Rows(opened, generation).batches(wanted):
+    rows, names = _current(folder)
+    for batch in rows.batches(wanted, names=names):
         kept = batch if failed else batch.filter(pc.is_null(batch["error_code"]))
         if kept.num_rows:
             yield kept if columns is None else kept.select(list(columns))
+
+
+def _current(folder: str | os.PathLike[str]) -> tuple[Rows, list[str]]:
+    """The rows that readers get, and the names of their files."""
+    job = open_job(folder)
+    while True:
+        rows = Rows(Folder(folder), job.generation if job.finished or not job.previous else job.previous)
+        names = rows.live()
+        # A generation that was replaced meanwhile is deleted, so that nothing was found of it: look again.
+        before, job = job, open_job(folder)
+        if (job.generation, job.finished) == (before.generation, before.finished):
+            return rows, names

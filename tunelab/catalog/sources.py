@@ -13,7 +13,6 @@ import io
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -21,7 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from tunelab.audio.files import AUDIO_SUFFIXES
-from tunelab.catalog.store import is_uri
+from tunelab.catalog.filesystems import OPENING_ERRORS, find_file, is_uri, look_at, open_uri, split_uri
 from tunelab.errors import CatalogError
 
 LIST_SUFFIXES = (".txt", ".csv", ".parquet")
@@ -52,9 +51,9 @@ def list_source(source: str, unreadable: Callable[[OSError], object] | None = No
         CatalogError: it names nothing that can be listed, or nothing that holds audio files.
     """
     try:
-        rows = _list_uri(source) if is_uri(source) else _list_local(source, unreadable)
+        rows = _list_uri(source, unreadable) if is_uri(source) else _list_local(source, unreadable)
         table = _table(rows)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, UnicodeError) as error:
         raise CatalogError(f"{source} cannot be read as a list: {str(error).splitlines()[0]}") from error
     except OSError as error:
         raise CatalogError(f"{source} cannot be listed: {error.strerror or str(error).splitlines()[0]}") from error
@@ -102,12 +101,13 @@ def _local_row(path: str) -> Row:
         size, changed = found.st_size, found.st_mtime_ns
     except (OSError, ValueError):
         size = changed = -1
-    try:
-        path.encode()
-        return path, None, size, changed
-    except UnicodeEncodeError:
-        raw = os.fsencode(path)
-        return raw.decode("utf-8", "backslashreplace"), raw, size, changed
+    shown = _text(path)
+    return shown, None if shown == path else os.fsencode(path), size, changed
+
+
+def _text(name: str) -> str:
+    r"""A name as text: its bytes that are no UTF-8 as ``\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _list_local(source: str, unreadable: Callable[[OSError], object] | None) -> Iterator[Row]:
@@ -116,12 +116,12 @@ def _list_local(source: str, unreadable: Callable[[OSError], object] | None) -> 
     elif os.path.isfile(source) and source.lower().endswith(LIST_SUFFIXES):
         with open(source, "rb") as file:
             names = _read_list(file.read(), source)
-        yield from _rows_of(names, os.path.dirname(source))
+        yield from _rows_of(names, source)
         return
     elif os.path.isfile(source):
         paths = [source]
     elif glob.has_magic(source):
-        paths = sorted(path for path in glob.iglob(source, recursive=True) if os.path.isfile(path))
+        paths = sorted(path for path in glob.iglob(source, recursive=True) if not os.path.isdir(path))
     else:
         raise CatalogError(f"there is no {source}")
     for path in paths:
@@ -137,31 +137,47 @@ def _walk(folder: str, unreadable: Callable[[OSError], object] | None) -> Iterat
                 yield os.path.join(root, name)
 
 
-def _list_uri(source: str) -> Iterator[Row]:
-    fixed = posixpath.dirname(source[: _first_magic(source)]) if glob.has_magic(source) else source
-    files, root = _filesystem(fixed)
-    # Options of a filesystem (``?region=``) stay out of the names.
-    prefix, root = fixed.partition("?")[0].rstrip("/"), root.rstrip("/")
-    (info,) = files.get_file_info([root])
-    if info.type == pafs.FileType.NotFound:
-        raise CatalogError(f"there is no {fixed}")
-    if info.type == pafs.FileType.File:
-        if not source.lower().endswith(LIST_SUFFIXES):
-            yield source, None, *_facts(info)
-            return
-        with files.open_input_stream(root) as stream:
-            names = _read_list(stream.read(), source)
-        yield from _rows_of(names, posixpath.dirname(source))
+def _list_uri(source: str, unreadable: Callable[[OSError], object] | None) -> Iterator[Row]:
+    files, path, info = _look(source)
+    host, pattern, options = split_uri(source)
+    if isinstance(files, pafs.LocalFileSystem):
+        for name, raw, size, changed in _list_local(path, unreadable):
+            yield (name if is_uri(name) else host + name), raw, size, changed
         return
-    found = files.get_file_info(pafs.FileSelector(root, recursive=True))
-    for item in sorted(found, key=lambda item: str(item.path)):
-        uri = prefix + item.path[len(root) :]
-        hidden = any(part.startswith(".") for part in PurePosixPath(item.path[len(root) :]).parts)
-        if item.type != pafs.FileType.File or hidden:
-            continue
-        wanted = _matches(uri, source) if glob.has_magic(source) else item.extension.lower() in _EXTENSIONS
-        if wanted:
-            yield uri, None, *_facts(item)
+    # Named as it is, a folder may have brackets in its name; only what does not exist is a glob.
+    is_glob = info.type == pafs.FileType.NotFound and glob.has_magic(pattern)
+    if is_glob:
+        files, path, info = _look(f"{host}/{posixpath.dirname(pattern[: _first_magic(pattern)])}{options}")
+    if info.type == pafs.FileType.NotFound:
+        raise CatalogError(f"there is no {source}")
+    if info.type == pafs.FileType.Directory:
+        start = open_uri(f"{host}/{options}")[1].rstrip("/")
+        for item in sorted(files.get_file_info(pafs.FileSelector(path, recursive=True)), key=_path):
+            key = _path(item)[len(start) :].lstrip("/")
+            hidden = any(part.startswith(".") for part in _path(item)[len(path) :].split("/"))
+            if item.type != pafs.FileType.File or hidden:
+                continue
+            if _matches(key, pattern) if is_glob else item.extension.lower() in _EXTENSIONS:
+                yield f"{host}/{key}{options}", None, *_facts(item)
+    elif path.lower().endswith(LIST_SUFFIXES):
+        with files.open_input_stream(path) as stream:
+            names = _read_list(stream.read(), path)
+        yield from _rows_of(names, source)
+    else:
+        yield source, None, *_facts(info)
+
+
+def _path(info: pafs.FileInfo) -> str:
+    return str(info.path)
+
+
+def _look(uri: str) -> tuple[pafs.FileSystem, str, pafs.FileInfo]:
+    try:
+        files, path = find_file(uri.rstrip("/") if split_uri(uri)[1] else uri)
+        (info,) = files.get_file_info([path])
+    except OPENING_ERRORS as error:
+        raise CatalogError(f"{uri} cannot be opened: {str(error).splitlines()[0]}") from error
+    return files, path, info
 
 
 _EXTENSIONS = {suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES}
@@ -171,9 +187,9 @@ def _first_magic(text: str) -> int:
     return min(index for index in (text.find(char) for char in "*?[") if index >= 0)
 
 
-def _matches(uri: str, pattern: str) -> bool:
-    """Whether a URI fits a glob; ``*`` stays within a folder, ``**`` is any number of them."""
-    parts, wanted = uri.split("/"), pattern.split("/")
+def _matches(key: str, pattern: str) -> bool:
+    """Whether a key fits a glob; ``*`` stays within a folder, ``**`` is any number of them."""
+    parts, wanted = key.split("/"), pattern.split("/")
 
     def fits(at: int, of: int) -> bool:
         if of == len(wanted):
@@ -185,60 +201,56 @@ def _matches(uri: str, pattern: str) -> bool:
     return fits(0, 0)
 
 
-def _facts(info: pafs.FileInfo) -> tuple[int, int]:
-    if info.type != pafs.FileType.File:
+def _facts(info: pafs.FileInfo | None) -> tuple[int, int]:
+    if info is None or info.type != pafs.FileType.File:
         return -1, -1
     return int(info.size) if info.size is not None else -1, int(info.mtime_ns) if info.mtime_ns is not None else -1
 
 
-def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+def _read_list(data: bytes, name: str) -> list[str]:
+    if name.lower().endswith(".txt"):
+        # As ``find`` writes it: a name may hold anything but a line break, and need not be UTF-8.
+        lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n")
+        return [line for line in (line.removesuffix("\r") for line in lines) if line.strip()]
     try:
-        found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
-        return found
-    except (pa.ArrowInvalid, NotImplementedError) as error:
-        raise CatalogError(f"{uri} cannot be opened: {str(error).splitlines()[0]}") from error
+        if name.lower().endswith(".csv"):
+            only = pacsv.ConvertOptions(column_types={"path": pa.string()}, include_columns=["path"])
+            table = pacsv.read_csv(io.BytesIO(data), convert_options=only)
+        else:
+            table = pq.ParquetFile(io.BytesIO(data)).read(["path"])
+            table["path"]
+    except KeyError as error:
+        raise CatalogError(f"{name} has no column 'path'") from error
+    return [str(path) for path in table["path"].to_pylist() if path]
 
 
-def _read_list(data: bytes, source: str) -> list[str]:
-    if source.lower().endswith(".txt"):
-        lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
-        return [line for line in lines if line and not line.startswith("#")]
-    if source.lower().endswith(".csv"):
-        table = pacsv.read_csv(
-            io.BytesIO(data), convert_options=pacsv.ConvertOptions(column_types={"path": pa.string()})
-        )
-    else:
-        table = pq.read_table(io.BytesIO(data))
-    if "path" not in table.column_names:
-        raise CatalogError(f"{source} has no column 'path'")
-    return [str(name) for name in table["path"].to_pylist() if name]
-
-
-def _rows_of(names: list[str], folder: str) -> Iterator[Row]:
+def _rows_of(names: list[str], source: str) -> Iterator[Row]:
     """Look at what a list names: URIs of one filesystem some thousand at a time, a path by itself."""
-    waiting: dict[str, list[str]] = {}
+    waiting: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        if not is_uri(name):
-            name = name if os.path.isabs(name) else f"{folder}/{name}" if folder else name
+        if not is_uri(name) and not os.path.isabs(name):
+            name = _beside(source, name)
         if not is_uri(name):
             yield _local_row(name)
             continue
-        host = "/".join(name.split("/")[:3])
-        group = waiting.setdefault(host, [])
+        host, _, options = split_uri(name)
+        group = waiting.setdefault((host, options), [])
         group.append(name)
         if len(group) == _CHUNK:
-            yield from _look(waiting.pop(host))
+            yield from _look_at_all(waiting.pop((host, options)))
     for group in waiting.values():
-        yield from _look(group)
+        yield from _look_at_all(group)
 
 
-def _look(uris: list[str]) -> Iterator[Row]:
-    try:
-        files, _ = pafs.FileSystem.from_uri(uris[0])
-        infos = files.get_file_info([pafs.FileSystem.from_uri(uri)[1] for uri in uris])
-    except (pa.ArrowInvalid, NotImplementedError, OSError):
-        # Each of them becomes a row with its error.
-        yield from ((uri, None, -1, -1) for uri in uris)
-        return
-    for uri, info in zip(uris, infos, strict=True):
-        yield uri, None, *_facts(info)
+def _beside(source: str, name: str) -> str:
+    """A name in a list is relative to the folder of the list."""
+    if not is_uri(source):
+        return os.path.join(os.path.dirname(source), name)
+    host, key, options = split_uri(source)
+    return f"{host}/{posixpath.join(posixpath.dirname(key), name)}{options}"
+
+
+def _look_at_all(uris: list[str]) -> Iterator[Row]:
+    # What cannot be looked at becomes a row with its error.
+    for uri, info in zip(uris, look_at(uris), strict=True):
+        yield _text(uri), None, *_facts(info)

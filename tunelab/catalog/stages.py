@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -13,23 +14,31 @@ import pyarrow.fs as pafs
 
 from tunelab.audio.decode import DecodeLimits
 from tunelab.audio.extract import MelExtractor
+from tunelab.catalog.filesystems import find_file, is_uri
 from tunelab.catalog.schema import SCHEMA
 from tunelab.catalog.sources import local_name
-from tunelab.catalog.store import is_uri
-from tunelab.encoder import EngineName, find_bundle, load_engine
-from tunelab.errors import AudioTooLarge, TuneLabError, UnsupportedAudio
+from tunelab.encoder import Bundle, EngineName, find_bundle, load_engine
+from tunelab.errors import AudioTooLarge, BundleInvalid, TuneLabError, UnsupportedAudio
 from tunelab.heads import load_heads
-from tunelab.types import EMBEDDING_SIZE, HEADS, Features, FloatArray
+from tunelab.types import EMBEDDING_SIZE, HEADS, Features, FloatArray, content_id
 
 MEL = "mel"
 _PIECE = 1 << 20
 _HALF_LIMIT = 65504.0
 """The largest float16."""
 UNREADABLE = "file_unreadable"
-"""Code of a file that could not be opened or read; the file, or the storage it is on, may be at fault."""
+"""Code of a file that is not there, or may not be opened."""
+STORAGE = "storage_failed"
+"""Code of a file that could not be read because of what it is on: a network, a service, a disk. The next run tries it
+again by itself."""
+INTERNAL = "internal_error"
+"""Code of a file at which a library failed in a way that nobody foresaw."""
 WORKER_DIED = "worker_died"
 """Code of a file that took its decoder's process with it again and again."""
 _TRIES = 3
+_FILE_AT_FAULT = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+)
 
 
 class Attempts:
@@ -56,12 +65,16 @@ class DecodeStage:
 
     Args:
         bundle: name or path of the bundle.
+        revision: that it must have.
         limits: what is refused.
         attempts: handle of an actor of :class:`Attempts`.
+
+    Raises:
+        BundleError: there is no such bundle here.
     """
 
-    def __init__(self, bundle: str, limits: DecodeLimits, attempts: Any) -> None:
-        self._extract = MelExtractor(find_bundle(bundle).mel, limits)
+    def __init__(self, bundle: str, revision: str, limits: DecodeLimits, attempts: Any) -> None:
+        self._extract = MelExtractor(_open(bundle, revision).mel, limits)
         self._limits, self._attempts = limits, attempts
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -83,27 +96,29 @@ class DecodeStage:
             return 1  # who counts is gone: the job goes on without
 
     def _decode(self, row: dict[str, Any]) -> pa.Table:
+        identity = None
         try:
-            return _row(row, *self._read(row["path"], row["raw"]))
-        except TuneLabError as error:
-            return _row(row, error=(error.code, error.message))
-        except (OSError, pa.ArrowInvalid, NotImplementedError, ValueError) as error:
-            return _row(row, error=(UNREADABLE, _reason(error)))
+            source, identity = self._read(row["path"], row["raw"])
+            return _row(row, identity, self._extract(source))
+        except Exception as error:
+            # Whatever it is, the other files of the batch, and the job, do not suffer from it.
+            return _row(row, identity, error=_reason(error))
 
-    def _read(self, path: str, raw: bytes | None) -> tuple[str, Features]:
-        if is_uri(path):
-            data = self._fetch(path)
-            return hashlib.sha256(data).hexdigest(), self._extract(data)
+    def _read(self, path: str, raw: bytes | None) -> tuple[bytes | str, str]:
+        """What the decoder takes, and the file's identity."""
         name = local_name(path, raw)
+        if raw is None and is_uri(path):
+            files, name = find_file(path)
+            if not isinstance(files, pafs.LocalFileSystem):
+                data = self._fetch(files, name)
+                return data, content_id(data)
         if os.path.exists(name) and not os.path.isfile(name):
             # A pipe, say: opening it would wait for ever.
             raise UnsupportedAudio("not a regular file")
         with open(name, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return digest, self._extract(name)
+            return name, hashlib.file_digest(file, "sha256").hexdigest()
 
-    def _fetch(self, uri: str) -> bytes:
-        files, path = pafs.FileSystem.from_uri(uri)
+    def _fetch(self, files: pafs.FileSystem, path: str) -> bytes:
         limit, pieces, size = self._limits.max_bytes, [], 0
         with files.open_input_stream(path) as stream:
             while piece := stream.read(_PIECE):
@@ -134,18 +149,31 @@ def _row(
     )
 
 
+def _open(bundle: str, revision: str) -> Bundle:
+    opened = find_bundle(bundle)
+    if opened.revision != revision:
+        # Its rows would stand among those of the other one.
+        raise BundleInvalid(f"{opened.name} has revision {opened.revision} here, and {revision} where the job began")
+    return opened
+
+
 class EncodeStage:
     """Log-mel windows -> rows of :data:`tunelab.catalog.schema.SCHEMA`; rows with an error pass through.
 
     Args:
         bundle: name or path of the bundle.
+        revision: that it must have.
         engine: ``auto``, ``openvino`` or ``torch``.
         threads: CPU threads; ``None``: every core that the process may use.
         precision: ``auto``, ``f32``, ``bf16`` or ``int8``.
+
+    Raises:
+        BundleError: there is no such bundle here.
+        EngineError: the engine cannot start here.
     """
 
-    def __init__(self, bundle: str, engine: EngineName, threads: int | None, precision: str) -> None:
-        opened = find_bundle(bundle)
+    def __init__(self, bundle: str, revision: str, engine: EngineName, threads: int | None, precision: str) -> None:
+        opened = _open(bundle, revision)
         self._model, self._revision = opened.name, opened.revision
         self._shape = (opened.mel.max_length, opened.mel.num_mel_bins)
         self._encode = load_engine(opened, engine, threads=threads, precision=precision)
@@ -175,8 +203,15 @@ class EncodeStage:
         return mel
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return os.strerror(error.errno) if error.errno else error.strerror
-    text = str(error)
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _reason(error: Exception) -> tuple[str, str]:
+    """Code and message of what happened to a file; the message without paths of the machine."""
+    if isinstance(error, TuneLabError):
+        return error.code, error.message
+    if isinstance(error, OSError) and error.errno:
+        return UNREADABLE if error.errno in _FILE_AT_FAULT else STORAGE, os.strerror(error.errno)
+    text = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    if isinstance(error, OSError):  # from a library that knows no number
+        return STORAGE, text
+    if isinstance(error, (ValueError, NotImplementedError)):  # no such filesystem, no such name
+        return UNREADABLE, text
+    return INTERNAL, f"{type(error).__name__}: {text}"

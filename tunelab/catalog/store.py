@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from tunelab.catalog.filesystems import OPENING_ERRORS, is_uri, open_uri
 from tunelab.catalog.schema import ROWS, SCHEMA
 from tunelab.errors import CatalogError
 
@@ -34,12 +35,6 @@ JOB, MANIFEST, INDEX = "job.json", "manifest.parquet", "index.json"
 SHARD_ROWS = 50_000
 """Rows of a shard: about 80 MB with embeddings of 768 numbers."""
 _PART = re.compile(r"part-(\d{8})\.parquet")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-def is_uri(text: str) -> bool:
-    """Whether a text names something by scheme: ``s3://...``."""
-    return _URI.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +74,10 @@ class Folder:
         text = os.fspath(location)
         try:
             if is_uri(text):
-                self._files, self._root = pafs.FileSystem.from_uri(text)
+                self._files, self._root = open_uri(text)
             else:
                 self._files, self._root = pafs.LocalFileSystem(), os.path.abspath(text)
-        except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
+        except OPENING_ERRORS as error:
             raise CatalogError(f"{text} cannot be opened: {_short(error)}") from error
         self._local = isinstance(self._files, pafs.LocalFileSystem)
 
@@ -246,8 +241,10 @@ class Rows:
 
     def live(self) -> list[str]:
         """Names of the files that count, oldest first."""
+        # In this order: parts that are gathered in between are in the index that is read then.
+        names = self._names()
         self._index = self._read_index()
-        parts = [name for name in self._names() if (match := _PART.fullmatch(name)) and int(match[1]) >= self._absorbed]
+        parts = [name for name in names if (match := _PART.fullmatch(name)) and int(match[1]) >= self._absorbed]
         return [*self._index["shards"], *parts]
 
     def add(self, table: pa.Table) -> None:
@@ -255,21 +252,22 @@ class Rows:
         self._folder.write_table(table.cast(SCHEMA), ROWS, self._generation, f"part-{self._next:08d}.parquet")
         self._next += 1
 
-    def batches(self, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
-        """All rows, in batches of at most ``size``.
+    def batches(
+        self, columns: Sequence[str] | None = None, size: int = 4096, names: Iterable[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """All rows, or those of the files of some names, in batches of at most ``size``.
 
         Raises:
             CatalogError: a file is damaged, or was replaced while it was read: read again.
         """
-        yield from self._batches(self.live(), columns, size)
-
-    def _batches(self, names: list[str], columns: Sequence[str] | None, size: int) -> Iterator[pa.RecordBatch]:
-        for name in names:
+        for name in self.live() if names is None else names:
             try:
                 with self._folder.parquet(ROWS, self._generation, name) as file:
                     yield from file.iter_batches(batch_size=size, columns=list(columns) if columns else None)
             except FileNotFoundError as error:
                 raise CatalogError("the rows were replaced while they were read; try again") from error
+            except (pa.ArrowInvalid, OSError) as error:
+                raise CatalogError(f"{name} is damaged: {_short(error)}") from error
 
     def replace(self, kept: Iterable[pa.RecordBatch]) -> None:
         """Make ``kept`` all the rows that there are: they become shards, and everything else is deleted.
@@ -287,7 +285,7 @@ class Rows:
                 large = not _PART.fullmatch(name) and file.metadata.num_rows >= SHARD_ROWS // 2
             (full if large else rest).append(name)
         if any(_PART.fullmatch(name) for name in rest):
-            self._gather(full, self._batches(rest, None, 4096))
+            self._gather(full, self.batches(names=rest))
 
     def _gather(self, full: list[str], kept: Iterable[pa.RecordBatch]) -> None:
         shards: list[str] = []

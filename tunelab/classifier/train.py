@@ -121,15 +121,14 @@ def _always(kind: Kind, has: Targets) -> npt.NDArray[np.bool_]:
 
 
 def _weights(kind: Kind, has: Targets) -> torch.Tensor:
-    """How much a track of each class counts: all classes together as much as each other.
+    """How much a track of each class counts, or for ``multilabel`` one that has the label beside one that lacks it.
 
-    For ``multilabel`` it is how much more a track that has the label counts than one that lacks it; the root of their
-    ratio, since the whole would give every rare label to too many tracks.
+    Rare ones count more, by the root of what would make all count alike: the whole would find rare classes in too many
+    tracks of the others.
     """
     counts = has.sum(axis=0).astype(np.float64)
-    if kind == "multilabel":
-        return torch.from_numpy(np.sqrt((len(has) - counts) / counts).astype(np.float32))
-    return torch.from_numpy((len(has) / (len(counts) * counts)).astype(np.float32))
+    ratio = (len(has) - counts) / counts if kind == "multilabel" else len(has) / (len(counts) * counts)
+    return torch.from_numpy(np.sqrt(ratio).astype(np.float32))
 
 
 def _fit(

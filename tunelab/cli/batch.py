@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import time
+import traceback
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +35,9 @@ def batch(
     out: Annotated[str, typer.Option(help="Folder or URI of the output.")],
     bundle: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = DEFAULT_BUNDLE,
     workers: Annotated[int | None, typer.Option(min=1, help="Encoders; by default what there is room for.")] = None,
+    decoders: Annotated[
+        int | None, typer.Option(min=1, help="Decoders; more of them help where files come over a slow network.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of an encoder.")] = None,
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     address: Annotated[
@@ -51,11 +56,14 @@ def batch(
 ) -> None:
     """Score a catalogue into Parquet. Stopped at any moment, the same command goes on where it was.
 
-    Exit code 0: every file has its scores; 1: some files failed, and their rows say why; 3: the job failed.
+    Exit code 0: every file has its scores; 1: some files failed, and their rows say why, or a folder could not be
+    searched; 3: the job failed.
     """
     from tunelab.catalog.job import JobOptions, run_job
     from tunelab.errors import TuneLabError
 
+    if not (math.isfinite(max_duration) and math.isfinite(commit)):
+        raise typer.BadParameter("must be a finite number", param_hint="--max-duration or --commit")
     if engine not in ("auto", "openvino", "torch"):
         raise typer.BadParameter("choose from auto, openvino, torch", param_hint="--engine")
     options = JobOptions(
@@ -64,6 +72,7 @@ def batch(
         bundle=bundle,
         engine=engine,  # type: ignore[arg-type]  # checked above
         workers=workers,
+        decoders=decoders,
         threads=threads,
         address=address,
         force=force,
@@ -86,11 +95,16 @@ def batch(
         shown.end()
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(JOB_FAILED) from None
+    except Exception:
+        # Nobody foresaw it, and an exit code of 1 would say that the job is done.
+        shown.end()
+        traceback.print_exc()
+        raise typer.Exit(JOB_FAILED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
     shown.end()
     _summarise(progress, out, as_json)
-    raise typer.Exit(1 if progress.failed else 0)
+    raise typer.Exit(1 if progress.failed or progress.unsearched else 0)
 
 
 def _tell_unreadable(error: OSError) -> None:
@@ -102,7 +116,7 @@ class _Shown:
     """The progress line: rewritten on a terminal, a line now and then in a log."""
 
     terminal: bool = field(default_factory=sys.stderr.isatty)
-    last: float = field(default_factory=time.monotonic)
+    last: float = -math.inf
     open: bool = False
 
     def show(self, progress: Progress) -> None:
@@ -149,6 +163,7 @@ def _summarise(progress: Progress, out: str, as_json: bool) -> None:
         "done_before": progress.before,
         "done_now": progress.done,
         "failed": progress.failed,
+        "folders_not_searched": progress.unsearched,
         "errors_now": dict(progress.errors.most_common()),
         "seconds": round(progress.seconds, 3),
         "files_per_s": round(progress.files_per_s, 3) or None,

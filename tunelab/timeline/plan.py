@@ -22,7 +22,7 @@ class Part:
         window: its number.
         columns: numbers of the columns, ascending, shape ``(n,)``.
         times_s: their middles in the track, in seconds, shape ``(n,)``.
-        silent: which of them are digital silence, shape ``(n,)``.
+        silent: which of them see nothing but digital silence, shape ``(n,)``.
     """
 
     window: int
@@ -40,12 +40,14 @@ class Plan:
         windows: numbers of the windows that must be encoded: those of parts with sound.
         level: number of the window that is encoded once more, as for an analysis; one of ``windows``.
         duration_s: length of the track in seconds.
+        silent: which steps of the track are digital silence, as its outline says.
     """
 
     parts: tuple[Part, ...]
     windows: tuple[int, ...]
     level: int
     duration_s: float
+    silent: npt.NDArray[np.bool_]
 
     @property
     def passes(self) -> int:
@@ -83,7 +85,7 @@ def make_plan(outline: Outline, window_s: float, grid: ColumnGrid) -> Plan:
         raise SilentAudio("the track is silent but for less than a tenth of a second")
     middle = (len(outline.starts_s) - 1) / 2
     level = min(sound, key=lambda window: (-sound[window], abs(window - middle)))
-    return Plan(tuple(parts), tuple(sound), level, outline.duration_s)
+    return Plan(tuple(parts), tuple(sound), level, outline.duration_s, outline.silent)
 
 
 def _is_silent(silent: npt.NDArray[np.bool_], middle_s: float, length_s: float) -> bool:
