@@ -40,10 +40,13 @@ def test_noise_teaches_nothing() -> None:
     assert report["macro_f1"]["value"] < 0.3
 
 
-def test_a_rare_class_is_not_forgotten() -> None:
-    embeddings, truth, _ = made(2000, 3, shares=[0.9, 0.07, 0.03], distance=1.0)
-    recall = [row["recall"]["value"] for row in fitted(embeddings, single(truth)).report["per_class"]]
-    assert min(recall) > 0.8
+def test_rare_classes_are_not_forgotten() -> None:
+    """Where all tracks count alike, these recalls are 0.33 and 0.65."""
+    embeddings, truth, _ = made(1500, 2, shares=[0.9, 0.1], distance=0.6)
+    assert fitted(embeddings, single(truth)).report["per_class"][1]["recall"]["value"] > 0.6
+    embeddings, truth, _ = made(1500, 6, distance=0.5)
+    labels = from_mapping({f"t{number}": [f"c{value}"] if value else [] for number, value in enumerate(truth)})
+    assert np.mean([row["recall"]["value"] for row in fitted(embeddings, labels).report["per_class"]]) > 0.7
 
 
 def test_the_same_twice_whoever_calls() -> None:

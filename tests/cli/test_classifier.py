@@ -95,7 +95,7 @@ def test_from_a_batch_job_and_back(command: Command, tmp_path: Path) -> None:
     out, report = tmp_path / "decades.safetensors", tmp_path / "decades.json"
     asked = ("classifier", "train", table, "--embeddings", catalogue, "--out", out, "--report", report)
     result = command(*asked)
-    told = "left out: 2 labelled tracks without an embedding: /music/broken.mp3, /music/elsewhere.mp3\n"
+    told = "left out: 2 of 50 labelled tracks, which have no embedding: /music/broken.mp3, /music/elsewhere.mp3\n"
     assert result.stderr == told
     assert json.loads(report.read_text())["left_out"] == 2
     loaded = Classifier.load(out)
@@ -187,7 +187,7 @@ def test_what_makes_no_sense(command: Command, array: tuple[Path, Path], trained
     (tmp_path / "few.csv").write_text("row,label\n0,a\n1,b\n2,a\n59,b\n99,b\n")
     result = command("classifier", "train", tmp_path / "few.csv", *asked[2:], embeddings, code=1)
     assert "every class needs at least 4 tracks" in str(result.exception)
-    assert result.stderr == "left out: 1 labelled tracks without an embedding: 99\n"
+    assert result.stderr == "left out: 1 of 5 labelled tracks, which have no embedding: 99\n"
     (tmp_path / "odd.csv").write_text("row,label\n-1,a\n")
     assert "'-1' is no row" in refused(command, "train", tmp_path / "odd.csv", *asked[2:], embeddings)
     assert not out.exists()

@@ -270,9 +270,9 @@ def test_bodies_are_bounded(run_api: Any) -> None:
     limit = training_body_limit(load_settings(max_classifier_examples=10))
     taken = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def long() -> AsyncIterator[bytes]:
         nonlocal taken
-        while True:
+        while taken < 50_000_000:
             taken += 1000
             yield b" " * 1000
 
@@ -287,7 +287,7 @@ def test_bodies_are_bounded(run_api: Any) -> None:
                 f"/v1/classifiers{path}", content=body, headers={**headers, **more}
             )
             assert (await send(b" " * 10_000_000)).status_code == 413
-            answer = await send(endless())
+            answer = await send(long())
             assert (answer.status_code, answer.headers["connection"]) == (413, "close")
             assert (await send(stuck())).status_code == 408
             wrong = {"Content-Type": "text/plain"}
@@ -429,6 +429,22 @@ def test_a_child_that_talks_nonsense(run_api: Any, session: Session, child: Star
     async def scenario(api: Api) -> None:
         await post(api, "genre", add_tracks(session, "pro", 8))
         await until(api, "genre", "failed")
+
+    run_api(scenario)
+
+
+def test_a_child_need_not_know_the_database(
+    run_api: Any, session: Session, child: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNELAB_DATABASE_URL", "postgresql://user:secret@host/db")
+    child(
+        "import os, sys; from tunelab.classifier.wire import json_frame; "
+        "sys.stdout.buffer.write(json_frame({'error': repr([name for name in os.environ if 'DATABASE' in name])}))"
+    )
+
+    async def scenario(api: Api) -> None:
+        await post(api, "genre", add_tracks(session, "pro", 8))
+        assert (await until(api, "genre", "failed"))["error"] == "[]"
 
     run_api(scenario)
 

@@ -237,6 +237,7 @@ def test_steps(run_api: Any) -> None:
             refused = await api.timeline(SONG, step=step)
             assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request"), step
         assert await api.credits() == 100
+        assert (await api.timeline(SONG, stepp=5)).json()["code"] == "invalid_request"
         for step in ("1", "30", "2.5"):
             assert (await api.timeline(SONG, step=step)).status_code == 200, step
 

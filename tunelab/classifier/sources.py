@@ -110,7 +110,8 @@ def _from_array(labels: Labels, source: Path, bundle: str) -> Labelled:
     found = find_bundle(bundle)
     there = [place for place, key in enumerate(labels.keys) if _row(key) < len(array)]
     missing = tuple(key for key in labels.keys if _row(key) >= len(array))
-    vectors = np.asarray(array[[_row(labels.keys[place]) for place in there]], np.float32)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is refused as not finite
+        vectors = np.asarray(array[[_row(labels.keys[place]) for place in there]], np.float32)
     return Labelled(labels.take(there), vectors, found.name, found.revision, missing)
 
 

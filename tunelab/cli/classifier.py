@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
@@ -59,9 +60,9 @@ def train(
     # First what may be wrong with the input: PyTorch takes seconds to import.
     source = labelled(labels, embeddings, bundle=bundle, multilabel=True if multi_label else None)
     if source.missing:
-        _left_out(f"{len(source.missing)} labelled tracks without an embedding", source.missing)
+        _left_out(source.missing, len(source.labels.keys) + len(source.missing))
     if source.labels.unlabelled:
-        typer.echo(f"left out: {source.labels.unlabelled} rows without a label", err=True)
+        typer.echo(f"left out: {source.labels.unlabelled} of {source.labels.rows} rows, which have no label", err=True)
     from tunelab.classifier.train import train as fit
 
     trained = fit(
@@ -79,6 +80,7 @@ def train(
         from tunelab.classifier.plot import plot_report
 
         plot_report(trained.report, plot)
+    _take_any_letter()
     typer.echo("\n".join(_lines(trained.report)))
 
 
@@ -167,6 +169,7 @@ def _decisions(classifier: Classifier, probabilities: FloatArray) -> Iterator[Re
 
 def _print(records: Iterator[Record], classifier: Classifier, format: str) -> int:
     """Print them, as they come where the format allows it; returns how many failed."""
+    _take_any_letter()
     printer = {"table": _table, "json": _json, "jsonl": _json_lines, "csv": _csv}[format]
     failed = 0
 
@@ -268,12 +271,18 @@ def _figure(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.2f} [{figure['ci95'][0]:.2f}, {figure['ci95'][1]:.2f}]"
 
 
-def _left_out(what: str, names: Sequence[str]) -> None:
+def _take_any_letter() -> None:
+    """Not every terminal's encoding has every label's letters."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _left_out(names: Sequence[str], among: int) -> None:
     from tunelab.cli.output import printable
 
     shown = ", ".join(printable(name) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    typer.echo(f"left out: {what}: {shown}{more}", err=True)
+    typer.echo(f"left out: {len(names)} of {among} labelled tracks, which have no embedding: {shown}{more}", err=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -138,7 +138,7 @@ class Classifiers:
         if (await session.scalar(count) or 0) >= most:
             raise LimitReached(f"an account may keep {most} classifiers; delete one first")
 
-    async def list(self, account: uuid.UUID) -> list[State]:
+    async def list_all(self, account: uuid.UUID) -> list[State]:
         """All of the account's, without reports, by name."""
         query = select(*_COLUMNS).where(StoredClassifier.account_id == account).order_by(StoredClassifier.name)
         async with self._database.reading() as session:

@@ -7,11 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunelab.service.schemas import Meta
-from tunelab.types import LEAST_STEP_S, MOST_STEP_S
+from tunelab.types import LEAST_STEP_S, MOST_STEP_S, STEP_S
 
-Step = Annotated[
-    float, Field(ge=LEAST_STEP_S, le=MOST_STEP_S, allow_inf_nan=False, description="Length of a segment in seconds")
-]
 Times = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Points = Annotated[int, Field(ge=0, le=100)]
 
@@ -27,6 +24,14 @@ def _scores() -> Any:
 
 def _score() -> Any:
     return Field(0, ge=0, le=100, json_schema_extra=_without_default)
+
+
+class TimelineQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    step: Annotated[
+        float, Field(ge=LEAST_STEP_S, le=MOST_STEP_S, allow_inf_nan=False, description="Length of a segment in seconds")
+    ] = STEP_S
 
 
 class SectionAnswer(BaseModel):

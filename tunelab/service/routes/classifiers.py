@@ -75,7 +75,7 @@ async def create_classifier(
 )
 async def list_classifiers(service: ServiceDep, caller: ProCallerDep) -> ClassifierList:
     """Free."""
-    states = await service.classifiers.list(caller.id)
+    states = await service.classifiers.list_all(caller.id)
     return ClassifierList.model_validate({"classifiers": [asdict(state) for state in states]})
 
 

@@ -12,9 +12,8 @@ from tunelab.service.body import read_upload
 from tunelab.service.deps import CallerDep, ServiceDep
 from tunelab.service.middleware import STARTED
 from tunelab.service.openapi import problems, upload_body
-from tunelab.service.timeline_schemas import Step, TimelineAnswer
+from tunelab.service.timeline_schemas import TimelineAnswer, TimelineQuery
 from tunelab.service.tracing import current_trace_id
-from tunelab.types import STEP_S
 
 router = APIRouter(prefix="/v1", tags=["timeline"])
 
@@ -28,7 +27,7 @@ router = APIRouter(prefix="/v1", tags=["timeline"])
     openapi_extra=upload_body(),
 )
 async def timeline(
-    request: Request, service: ServiceDep, caller: CallerDep, step: Annotated[Step, Query()] = STEP_S
+    request: Request, service: ServiceDep, caller: CallerDep, query: Annotated[TimelineQuery, Query()]
 ) -> Response:
     """Send the file as for `/v1/analyze`. It costs credits for each started minute; the same bytes and step again cost
     nothing. See `/v1/limits` for the price and the longest track.
@@ -37,7 +36,7 @@ async def timeline(
         before = time.perf_counter()
         data = await read_upload(request, service.settings)
         upload_s = time.perf_counter() - before
-        result = await service.timelines.timeline(caller.id, data, step)
+        result = await service.timelines.timeline(caller.id, data, query.step)
     meta = {
         "id": result.content_id,
         "model": result.model,
