@@ -59,7 +59,10 @@ def main(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours.")] = 10,
 ) -> None:
     """Print how many of a track's nearest others have its label, as embeddings are and with their mean taken away."""
-    known = read_labels(labels, column)
+    try:
+        known = read_labels(labels, column)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     names: list[str] = []
     parts: list[npt.NDArray[np.float32]] = []
     for batch in open_rows(folder, ("path", "embedding")):

@@ -35,6 +35,8 @@ NEAR_S = 2.0
 """A change that is found within this is found."""
 SEGMENT_S = 5.0
 LOOP_S = 8.0
+DIFFERENT = 40.0
+"""Points by which two pieces differ that nobody takes for one."""
 _BINS_S = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 _TELLS = 20.0
 """Points between two pieces from which on a score can tell how much of one is in the other."""
@@ -163,7 +165,7 @@ def _draw(pieces: Sequence[Piece], rng: np.random.Generator) -> tuple[Piece, Pie
 
 
 def _cuts(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.random.Generator) -> None:
-    boundaries, scores, others, seconds = [], [], 0, 0.0
+    boundaries, scores, ways, others, seconds = [], [], [], 0, 0.0
     for number in range(pairs):
         progress(f"cuts: {number + 1} of {pairs}")
         one, two = _draw(pieces, rng)
@@ -178,12 +180,18 @@ def _cuts(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.rando
         points, clear_s = _points(timeline), 3.0
         ends = [np.median(points[side], axis=0) for side in (middles < cut_s - clear_s, middles > cut_s + clear_s)]
         scores.append(abs(crossing(points, middles, *ends) - cut_s))
-    print(f"Tracks of two pieces of 15 to 30 s: {pairs}. Where the change is told, against where it is:\n")
-    rows = [
-        [what, f"{np.mean(np.array(errors) <= NEAR_S):.0%}", *(f"{np.quantile(errors, q):.1f} s" for q in (0.5, 0.9))]
-        for what, errors in (("section boundary", boundaries), ("scores in steps of 1 s", scores))
-    ]
-    print(render(["", f"within {NEAR_S:g} s", "median error", "90 % below"], rows))
+        ways.append(float(np.abs(ends[1] - ends[0]).max()))
+    different = np.array(ways) >= DIFFERENT
+    print(
+        f"Tracks of two pieces of 15 to 30 s: {pairs}, of which {different.sum()} are of pieces that differ by "
+        f"{DIFFERENT:g} points or more in some score. Where the change is told, against where it is:\n"
+    )
+    rows = []
+    for what, errors in (("section boundary", np.array(boundaries)), ("scores in steps of 1 s", np.array(scores))):
+        for which, chosen in (("all", errors), ("different pieces", errors[different])):
+            spread = (f"{np.quantile(chosen, q):.1f} s" if chosen.size else "-" for q in (0.5, 0.9))
+            rows.append([what, which, f"{np.mean(chosen <= NEAR_S):.0%}" if chosen.size else "-", *spread])
+    print(render(["", "tracks", f"within {NEAR_S:g} s", "median error", "90 % below"], rows))
     print(f"\nBoundaries elsewhere, within a piece: {60 * others / seconds:.2f} a minute.\n")
 
 

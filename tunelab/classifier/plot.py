@@ -14,6 +14,8 @@ from tunelab.evaluation.plots import COLOURS, GREY, new_figure, save_figure
 
 _SHOWN = 40
 """Classes that fit on a page; of more, those that the classifier knows worst."""
+_WITH_INTERVALS = 6
+"""Classes whose confusion matrix has room for intervals."""
 _MEASURES = (("precision", COLOURS[0], "s"), ("recall", COLOURS[1], "o"), ("f1", "black", "D"))
 
 Report = Mapping[str, Any]
@@ -36,7 +38,7 @@ def plot_report(report: Report, path: Path) -> None:
     if len(rows) > _SHOWN:
         rows = sorted(rows, key=lambda row: row["f1"]["value"])[:_SHOWN]
     matrix = report["kind"] == "multiclass" and report["confusion"] is not None
-    height = 2.2 + 0.34 * max(len(rows), 5)
+    height = 2.2 + max(2.0, (0.55 if matrix and len(rows) <= _WITH_INTERVALS else 0.34) * len(rows))
     figure = new_figure(2.2 * height + 1.5 if matrix else 7.5, height)
     panels = np.atleast_1d(figure.subplots(1, 2 if matrix else 1))
     if matrix:
@@ -55,7 +57,7 @@ def plot_report(report: Report, path: Path) -> None:
 def _title(report: Report) -> str:
     accuracy, macro, baseline = report["accuracy"], report["macro_f1"], report["baseline"]
     what = "accuracy" if report["kind"] == "multiclass" else "all labels right"
-    always = ", ".join(repr(_short(name)) for name in baseline["always"]) or "no label"
+    always = ", ".join(f"'{_short(name)}'" for name in baseline["always"]) or "no label"
     return (
         f"{what} {_interval(accuracy)},  macro F1 {_interval(macro)},  of {report['n']['test']} tracks held out\n"
         f"the same answer for all, {always}:  {baseline['accuracy']:.2f},  macro F1 {baseline['macro_f1']:.2f}"
@@ -78,14 +80,14 @@ def _confusion(axes: Axes, report: Report) -> None:
     shares = counts / counts.sum(axis=1, keepdims=True)
     names = [_short(name) for name in report["classes"]]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    with_interval = len(names) <= 6
+    with_interval = len(names) <= _WITH_INTERVALS
     size = 9 if len(names) <= 12 else 6
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column]:
             text = f"{counts[row, column]:.0f}"
             if with_interval:
                 low, high = 100 * bounds[row, column]
-                text += f"\n{100 * shares[row, column]:.0f} % [{low:.0f}, {high:.0f}]"
+                text += f"\n{100 * shares[row, column]:.0f} %\n[{low:.0f}, {high:.0f}]"
             colour = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     if len("".join(names)) < 45:

@@ -39,8 +39,8 @@ BLOCK = 125
 """Frames that are compared at once: 8 s."""
 SAME_BITS = 0.68
 """Share of equal bits in a block from which on it is the same recording; half of them are equal by chance."""
-TWIN_SHARE = 0.5
-"""Share of the shorter track that must be the same."""
+TWIN_SHARE = 0.3
+"""Share of the shorter track that must be the same; other versions of a piece are often built from its passages."""
 LEAST_SAME_S = 8.0
 _REACH = 16
 """How far apart two equal numbers may lie, in the list of all that are sorted, to be paired."""
