@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,10 @@ from tunelab.settings import load_settings
 
 WORKERS = 2
 CALLERS = 4
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("TUNELAB_TEST_CLUSTER"), reason="takes minutes on two cores: set TUNELAB_TEST_CLUSTER=1"
+)
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def spread(nodes: Nodes, tmp_path: Path) -> Iterator[Graph]:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     settings = load_settings(data_dir=tmp_path / "data", database_url=None)
-    graph = Graph(process, f"http://127.0.0.1:{port}", settings, log, find_bundle(bundle).revision)
+    graph = Graph(process, f"http://127.0.0.1:{port}", settings, log, bundle, find_bundle(bundle).revision)
     deadline = time.monotonic() + START_TIMEOUT_S
     ready = False
     while not ready and time.monotonic() < deadline and process.poll() is None:

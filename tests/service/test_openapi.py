@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, assume
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy.orm import Session
 
@@ -60,10 +60,28 @@ SCHEMA = schemathesis.openapi.from_dict(
 )
 
 
+def is_sent(value: Any) -> bool:
+    """Whether a parameter of this value reaches the address: lists and objects of nothing do not."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inside is None or any(map(is_sent, inside))
+
+
+def is_orderly(value: Any) -> bool:
+    """Whether ranges such as ``60..100`` begin below their ends, which a schema's pattern cannot say."""
+    if isinstance(value, dict):
+        return all(map(is_orderly, value.values()))
+    low, dots, high = str(value).partition("..")
+    return not (dots and low.isdigit() and high.isdigit()) or int(low) <= int(high)
+
+
 @SCHEMA.parametrize()
 @hypothesis_settings(deadline=None, suppress_health_check=list(HealthCheck))
 def test_schemathesis_finds_nothing(case: schemathesis.Case, live: tuple[str, str]) -> None:
     url, key = live
+    # An unknown parameter that is not sent is no fault of the request.
+    assume(all(map(is_sent, (case.query or {}).values())))
+    assume(is_orderly(case.query or {}))
+    assume(is_orderly(case.body) if isinstance(case.body, dict) else True)
     # Well-formed ids become that of an analysed song, so that answers other than 404 are seen too.
     if SOME_ID.fullmatch(str(case.path_parameters.get("id"))):
         case.path_parameters["id"] = SONG_ID
@@ -80,6 +98,11 @@ def test_document(run_api: Any) -> None:
         "/v1/analyze/{id}",
         "/v1/timeline",
         "/v1/embedding/{id}",
+        "/v1/similar",
+        "/v1/similar/{id}",
+        "/v1/classifiers",
+        "/v1/classifiers/{name}",
+        "/v1/classifiers/{name}/predict",
         "/v1/models",
         "/v1/limits",
         "/v1/account",

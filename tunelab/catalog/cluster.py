@@ -1,4 +1,4 @@
-"""The workers of a job: decoders and encoders as two pools of Ray Data, on this machine or on a cluster."""
+"""A job's Ray, of its own on this machine or a cluster, and how the job's workers share it out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from tunelab import errors
-from tunelab.catalog.stages import Attempts, DecodeStage, EncodeStage
+from tunelab.catalog.pools import Pools, Runner
 from tunelab.encoder.engine import available_cores
 from tunelab.errors import CatalogError, TuneLabError
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _LOCAL_STORE_BYTES = 1_000_000_000
 """Ray's shared memory on this machine: hundreds of times what is in flight at once."""
 _CPU_BATCH, _GPU_BATCH = 8, 32
-"""Files in a block: the decoder hands on so many windows (1 MB each) at once, and the encoder takes them together."""
+"""Files in a block."""
 _THREADS_ON_CLUSTER = 2
 _OURS = re.compile(r"tunelab\.errors\.(\w+): (.*)")
 _CONNECT_S = 10.0
 
 
 class Cluster:
-    """A running Ray with the two pools' measures; a context manager that ends what it began.
+    """A running Ray with a job's workers; a context manager that ends what it began.
 
     Args:
         options: what the job was asked for.
@@ -40,7 +40,7 @@ class Cluster:
 
     def __init__(self, options: JobOptions, bundle: Bundle) -> None:
         self._options, self._bundle = options, bundle
-        self.workers = self.decoders = 0
+        self.workers = 0
 
     def __enter__(self) -> Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -70,7 +70,8 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = "on this machine" if options.address is None else f"at {options.address}"
             raise CatalogError(f"Ray cannot be used {where}: {str(error).splitlines()[0]}") from error
-        self._measure(cores)
+        self._pools = _measure(options, self._bundle, cores)
+        self.workers = self._pools.encoders
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -78,87 +79,67 @@ class Cluster:
 
         ray.shutdown()
 
-    def _measure(self, cores: int) -> None:
-        import ray
-
-        options = self._options
-        local = options.address is None
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0)) if options.engine != "openvino" else 0
-        cpus = cores if local else max(1, int(resources.get("CPU", 1)))
-        if gpus:
-            self.workers = options.workers or gpus
-            self._gpus = min(1.0, gpus / self.workers)
-            # One encoder on a GPU takes what a dozen cores decode.
-            self.decoders = options.decoders or max(2, cpus - self.workers)
-            self._threads, self._encoder_cpus = options.threads, 0.5
-            self._decoder_cpus = min(1.0, 0.75 * cpus / self.decoders)
-        else:
-            self._gpus = 0.0
-            per_worker = cores if local else min(_THREADS_ON_CLUSTER, _largest_node() or _THREADS_ON_CLUSTER)
-            self.workers = options.workers or max(1, cpus // per_worker)
-            self._threads = options.threads or max(1, cores // self.workers if local else per_worker)
-            # Decoding a file takes a quarter of what encoding it does; a second one bridges the slow files.
-            self.decoders = options.decoders or max(2, self.workers * -(-self._threads // 4))
-            if local:
-                # They only have to fit, however many were asked for; the operating system shares the cores out.
-                self._encoder_cpus, self._decoder_cpus = 0.5 * cores / self.workers, 0.25 * cores / self.decoders
-            else:
-                # They spread the encoders over the nodes; an autoscaler brings nodes for those that find no room.
-                self._encoder_cpus = 0.75 * self._threads
-                self._decoder_cpus = 0.25 * self._threads * self.workers / self.decoders
-        self._batch = _GPU_BATCH if gpus else _CPU_BATCH
-
     def run(self, files: pa.Table) -> Iterator[pa.Table]:
-        """Decode and encode files.
-
-        Args:
-            files: rows of the manifest.
-
-        Yields:
-            Rows of :data:`tunelab.catalog.schema.SCHEMA`, some at a time, in the order in which they are done.
-
-        A worker that dies is started again, and what it had is given to another.
+        """Decode and encode files, as :meth:`tunelab.catalog.pools.Pools.run` does.
 
         Raises:
             EngineError: the encoder failed.
+            BundleError: a node lacks the bundle, or has another revision of it.
             CatalogError: the cluster is lost; what was yielded before is done.
         """
         import ray
-        from ray.data import ActorPoolStrategy, DataContext
+        from ray.util.client import ray as client
 
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        # What goes wrong is raised, with its reason; here it would stand between the lines of progress, page by page.
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        options, bundle = self._options, (str(self._bundle.path), self._bundle.revision)
-        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
-        blocks = [files.slice(start, self._batch) for start in range(0, files.num_rows, self._batch)]
-        rows = (
-            ray.data.from_arrow(blocks)
-            .map_batches(
-                DecodeStage,
-                fn_constructor_args=(*bundle, options.limits, attempts),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=min(self.decoders, len(blocks))),
-                num_cpus=self._decoder_cpus,
-            )
-            .map_batches(
-                EncodeStage,
-                fn_constructor_args=(*bundle, options.engine, self._threads, options.precision),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=min(self.workers, len(blocks))),
-                num_cpus=self._encoder_cpus,
-                num_gpus=self._gpus,
-            )
-        )
         try:
-            yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+            if client.is_connected():
+                runner = ray.remote(num_cpus=0)(Runner).remote(self._pools, files)
+                while (rows := ray.get(runner.next.remote())) is not None:
+                    yield rows
+            else:
+                yield from self._pools.run(files)
         except Exception as error:  # of Ray's many libraries
             raise _translate(error) from None
+
+
+def _measure(options: JobOptions, bundle: Bundle, cores: int) -> Pools:
+    import ray
+
+    local = options.address is None
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0)) if options.engine != "openvino" else 0
+    cpus = cores if local else max(1, int(resources.get("CPU", 1)))
+    threads = options.threads
+    if gpus:
+        encoders = options.workers or gpus
+        # One encoder on a GPU takes what a dozen cores decode.
+        decoders = options.decoders or max(2, cpus - encoders)
+        encoder_cpus, decoder_cpus = 0.5, min(1.0, 0.75 * cpus / decoders)
+    else:
+        per_encoder = cores if local else min(_THREADS_ON_CLUSTER, _largest_node() or _THREADS_ON_CLUSTER)
+        encoders = options.workers or max(1, cpus // per_encoder)
+        threads = threads or max(1, cores // encoders if local else per_encoder)
+        # Decoding a file takes a quarter of what encoding it does; a second one bridges the slow files.
+        decoders = options.decoders or max(2, encoders * -(-threads // 4))
+        if local:
+            # They only have to fit, however many were asked for; the operating system shares the cores out.
+            encoder_cpus, decoder_cpus = 0.5 * cores / encoders, 0.25 * cores / decoders
+        else:
+            # They spread the encoders over the nodes; an autoscaler brings nodes for those that find no room.
+            encoder_cpus, decoder_cpus = 0.75 * threads, 0.25 * threads * encoders / decoders
+    return Pools(
+        bundle=str(bundle.path),
+        revision=bundle.revision,
+        engine=options.engine,
+        precision=options.precision,
+        limits=options.limits,
+        encoders=encoders,
+        decoders=decoders,
+        threads=threads,
+        encoder_cpus=encoder_cpus,
+        encoder_gpus=min(1.0, gpus / encoders),
+        decoder_cpus=decoder_cpus,
+        batch=_GPU_BATCH if gpus else _CPU_BATCH,
+    )
 
 
 def _check_reachable(address: str | None) -> None:

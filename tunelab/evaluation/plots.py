@@ -185,7 +185,16 @@ def _calibration(axes: Axes, held: HeldOut, row: Figures) -> None:
         label="mean label, 95 % interval",
     )
     text = "\n".join(_line(name.ljust(9), figure) for name, figure in _named(row))
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=8, family="monospace")
+    axes.text(
+        0.03,
+        0.97,
+        text,
+        transform=axes.transAxes,
+        va="top",
+        fontsize=8,
+        family="monospace",
+        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0},
+    )
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     axes.set_aspect("equal")

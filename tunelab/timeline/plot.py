@@ -50,13 +50,11 @@ def save_plot(timeline: Timeline, path: Path, title: str) -> None:
 
 
 def _draw_sections(axes: Any, timeline: Timeline) -> None:
-    names = sorted(
-        {section.label for section in timeline.sections if section.label}, key=lambda name: (len(name), name)
-    )
+    names = dict.fromkeys(section.label for section in timeline.sections if section.label)
     shades = {name: _SHADES[number % len(_SHADES)] for number, name in enumerate(names)}
     for section in timeline.sections:
         if section.label is None:
-            axes.axvspan(section.start_s, section.end_s, color="white", ec="#bbbbbb", hatch="//", lw=0)
+            axes.axvspan(section.start_s, section.end_s, facecolor="white", edgecolor="#cccccc", hatch="//", lw=0)
             continue
         axes.axvspan(section.start_s, section.end_s, color=shades[section.label], lw=0)
         if section.start_s > 0:
