@@ -99,7 +99,7 @@ def test_from_packages_to_an_answer_over_http(tmp_path: Path) -> None:
     embed_clips(tmp_path / "clips", tmp_path / "run")
     bundle = tmp_path / "tiny-v1"
     card = write_bundle(tmp_path, tmp_path / "run", bundle)
-    assert set(card["heads"]) == set(HEADS)
+    assert set(card["heads"]) == {*HEADS, "liveness"}
     assert "CC0-1.0" in (bundle / "ATTRIBUTION.md").read_text()
     assert json.loads((bundle / "card.json").read_text())["training"]["steps"] == run["steps"]
 

@@ -124,10 +124,10 @@ def _heads_table(heads: Mapping[str, Mapping[str, Any]]) -> Table:
     for column in ("head", "shipped", "Pearson r", "95 % interval", "n", "truth"):
         table.add_column(column)
     for head, row in heads.items():
-        low, high = row.get("ci95", (float("nan"), float("nan")))
         shipped = "yes" if row.get("shipped") else "no"
         r = row.get("pearson_r", float("nan"))
-        interval = f"{low:.2f} to {high:.2f}"
+        # A head that was dropped long ago has a figure and no interval.
+        interval = "{:.2f} to {:.2f}".format(*row["ci95"]) if "ci95" in row else "-"
         table.add_row(head, shipped, f"{r:.2f}", interval, str(row.get("n", "-")), str(row.get("truth", "-")))
     return table
 
