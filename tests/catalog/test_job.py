@@ -83,11 +83,12 @@ class Command:
     temporary: Path
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNELAB_"))}
         environment |= {"RAY_TMPDIR": str(self.temporary), "XDG_CACHE_HOME": str(self.folder / "cache")}
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("tunelab")), "batch", *map(str, arguments)],
+            cwd=cwd,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -245,7 +246,8 @@ def test_job_spreads_over_nodes_and_survives_the_loss_of_one(bundle: Path, tmp_p
     with Nodes(tmp_path, 1, 4, 4, XDG_CACHE_HOME=str(tmp_path / "cache")) as nodes:
         command = Command(tmp_path, Path(nodes.environment["RAY_TMPDIR"]))
         options = ("--bundle", bundle, "--commit", "0.05", "--address", nodes.address, "--json")
-        process = command.start(music, "--out", out, *options)
+        # By a relative path: the workers run in another folder.
+        process = command.start("music", "--out", out, *options, cwd=tmp_path)
         try:
             wait_for_rows(out, 1)
             homes = {worker.parents()[0].pid for worker in command.workers("Encode")}
@@ -257,4 +259,4 @@ def test_job_spreads_over_nodes_and_survives_the_loss_of_one(bundle: Path, tmp_p
     assert process.returncode == 0, errors
     assert len(homes) == 2, "the encoders were all on one node"
     assert json.loads(printed)["done_now"] == 60
-    assert paths_in(out) == sorted(str(path) for path in music.iterdir())
+    assert paths_in(out) == sorted(f"music/{path.name}" for path in music.iterdir())

@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stage(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> DecodeStage:
     monkeypatch.setattr(DecodeStage, "_begin", lambda self, path: 1)
     attempts = SimpleNamespace(end=SimpleNamespace(remote=lambda path: None))
-    return DecodeStage(str(bundle), find_bundle(bundle).revision, DecodeLimits(max_bytes=100_000), attempts)
+    return DecodeStage(str(bundle), find_bundle(bundle).revision, DecodeLimits(max_bytes=100_000), attempts, "/")
 
 
 @pytest.fixture
@@ -63,6 +63,11 @@ def test_paths_and_uris_give_the_same(stage: DecodeStage, song: Path) -> None:
     assert codes(rows) == [None, None, None]
     assert {row["id"] for row in rows} == {hashlib.sha256(song.read_bytes()).hexdigest()}
     assert rows[0]["mel"] == rows[1]["mel"] == rows[2]["mel"]
+
+
+def test_relative_paths_start_where_the_job_began(stage: DecodeStage, song: Path) -> None:
+    stage._folder = str(song.parent)
+    assert codes(decode(stage, song.name, f"./{song.name}", str(song))) == [None, None, None]
 
 
 def test_what_cannot_be_opened_is_a_row(stage: DecodeStage, song: Path, tmp_path: Path) -> None:
@@ -146,4 +151,4 @@ def test_workers_refuse_another_revision_of_the_bundle(bundle: Path) -> None:
     with pytest.raises(BundleInvalid, match="revision"):
         EncodeStage(str(bundle), "other", "torch", 1, "f32")
     with pytest.raises(BundleInvalid, match="revision"):
-        DecodeStage(str(bundle), "other", DecodeLimits(), None)
+        DecodeStage(str(bundle), "other", DecodeLimits(), None, "/")

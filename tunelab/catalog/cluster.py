@@ -113,7 +113,7 @@ def _measure(options: JobOptions, bundle: Bundle, cores: int) -> Pools:
         encoders = options.workers or gpus
         # One encoder on a GPU takes what a dozen cores decode.
         decoders = options.decoders or max(2, cpus - encoders)
-        encoder_cpus, decoder_cpus = 0.5, min(1.0, 0.75 * cpus / decoders)
+        encoder_cpus, decoder_cpus = min(0.5, 0.25 * cpus / encoders), min(1.0, 0.75 * cpus / decoders)
     else:
         per_encoder = cores if local else min(_THREADS_ON_CLUSTER, _largest_node() or _THREADS_ON_CLUSTER)
         encoders = options.workers or max(1, cpus // per_encoder)
@@ -132,6 +132,7 @@ def _measure(options: JobOptions, bundle: Bundle, cores: int) -> Pools:
         engine=options.engine,
         precision=options.precision,
         limits=options.limits,
+        folder=os.getcwd(),
         encoders=encoders,
         decoders=decoders,
         threads=threads,

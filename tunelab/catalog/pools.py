@@ -22,6 +22,7 @@ class Pools:
         revision: that it must have there.
         engine, precision: see :func:`tunelab.encoder.load_engine`.
         limits: what the decoder refuses.
+        folder: what relative paths start from.
         encoders, decoders: workers.
         threads: CPU threads of one encoder; ``None``: every core.
         encoder_cpus, encoder_gpus, decoder_cpus: what Ray sets aside for one worker.
@@ -34,6 +35,7 @@ class Pools:
     engine: EngineName
     precision: str
     limits: DecodeLimits
+    folder: str
     encoders: int
     decoders: int
     threads: int | None
@@ -67,7 +69,7 @@ class Pools:
             ray.data.from_arrow(blocks)
             .map_batches(
                 DecodeStage,
-                fn_constructor_args=(self.bundle, self.revision, self.limits, attempts),
+                fn_constructor_args=(self.bundle, self.revision, self.limits, attempts, self.folder),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=min(self.decoders, len(blocks))),

@@ -68,14 +68,15 @@ class DecodeStage:
         revision: that it must have.
         limits: what is refused.
         attempts: handle of an actor of :class:`Attempts`.
+        folder: what relative paths start from: where the job began, which need not be where a worker runs.
 
     Raises:
         BundleError: there is no such bundle here.
     """
 
-    def __init__(self, bundle: str, revision: str, limits: DecodeLimits, attempts: Any) -> None:
+    def __init__(self, bundle: str, revision: str, limits: DecodeLimits, attempts: Any, folder: str) -> None:
         self._extract = MelExtractor(_open(bundle, revision).mel, limits)
-        self._limits, self._attempts = limits, attempts
+        self._limits, self._attempts, self._folder = limits, attempts, folder
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Decode a batch of rows of the manifest, one row at a time."""
@@ -112,6 +113,7 @@ class DecodeStage:
             if not isinstance(files, pafs.LocalFileSystem):
                 data = self._fetch(files, name)
                 return data, content_id(data)
+        name = os.path.join(self._folder, name)
         if os.path.exists(name) and not os.path.isfile(name):
             # A pipe, say: opening it would wait for ever.
             raise UnsupportedAudio("not a regular file")
