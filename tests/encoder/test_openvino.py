@@ -98,7 +98,11 @@ def filled(small: Bundle, cache_home: Path) -> Path:
 class TestCache:
     @pytest.fixture
     def cache(self, filled: Path, tmp_path: Path) -> Path:
-        return Path(shutil.copytree(filled, tmp_path / "cache", ignore=shutil.ignore_patterns("tunelab-*")))
+        """A copy of it, without what other tests put there."""
+        for path in filled.glob("small-*"):
+            shutil.copytree(path, tmp_path / "cache" / path.name)
+        shutil.copy(filled / ".lock", tmp_path / "cache")
+        return tmp_path / "cache"
 
     def test_entries(self, filled: Path) -> None:
         entries = list(filled.glob("small-*"))
@@ -134,9 +138,9 @@ class TestCache:
             ("*/encoder.xml", b"<net"),
             ("*/encoder.bin", b""),
             ("*/encoder.bin", None),
-            ("*/*.blob", b""),
-            ("*/*.blob", b"\0" * 1000),
-            ("*/*.blob", None),
+            ("*/*/*.blob", b""),
+            ("*/*/*.blob", b"\0" * 1000),
+            ("*/*/*.blob", None),
         ],
         ids=["xml-empty", "xml-cut", "bin-empty", "bin-gone", "blobs-empty", "blobs-zeros", "blobs-gone"],
     )
@@ -172,11 +176,32 @@ class TestCache:
     ) -> None:
         (graph,) = cache.glob("*/encoder.xml")
         graph.unlink()
-        assert list(graph.parent.glob("*.blob"))
+        assert list(graph.parent.glob("*/*.blob"))
         engine = OpenVinoEngine(small, threads=2, precision="f32", cache_dir=cache)
         np.testing.assert_allclose(engine(mels[:1]), wanted[:1], atol=2e-3)
         assert graph.is_file()
         assert not list(cache.glob(".unfinished-*"))
+
+    def test_precisions_and_cpus_share_nothing_compiled(
+        self, small: Bundle, cache: Path, mels: FloatArray, wanted: FloatArray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def compiled() -> set[Path]:
+            return {path.parent for path in cache.glob("*/*/*.blob")}
+
+        default = OpenVinoEngine(small, threads=1, cache_dir=cache)
+        np.testing.assert_allclose(cosines(default(mels), wanted), 1, atol=1e-3)
+        before = compiled()
+        assert {folder.name.partition("-")[0] for folder in before} == {"f32", "auto"}
+
+        read = Path.read_text
+        monkeypatch.setattr(
+            Path,
+            "read_text",
+            lambda path, **kinds: "flags\t: another\n" if path.name == "cpuinfo" else read(path, **kinds),
+        )
+        OpenVinoEngine(small, threads=1, cache_dir=cache)
+        (other,) = compiled() - before
+        assert other.name.startswith("auto-")
 
     @pytest.mark.usefixtures("copies")
     def test_entry_may_be_read_by_other_users(self, small: Bundle, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import hashlib
 import logging
 import os
 import queue
+import re
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -63,9 +64,8 @@ class OpenVinoEngine:
         graph, model = _read_graph(self._core, bundle, cache_dir)
         if integers is not None:
             quantise(model, integers)
-        # OpenVINO lets only its own user and group read what it compiled, and fails where it cannot read it.
-        if all(os.access(compiled, os.R_OK) for compiled in graph.parent.glob("*.blob")):
-            self._core.set_property({"CACHE_DIR": str(graph.parent)})
+        if compiled := _compiled_folder(self._core, graph, "int8" if integers is not None else precision):
+            self._core.set_property({"CACHE_DIR": str(compiled)})
         config: dict[str, object] = {
             # Pinned threads of several processes would all choose the same core.
             "ENABLE_CPU_PINNING": False,
@@ -150,6 +150,24 @@ class _Requests:
         finally:
             for request in requests:
                 self._idle.put(request)
+
+
+def _compiled_folder(core: ov.Core, graph: Path, precision: str) -> Path | None:
+    """Where what OpenVINO compiles is kept: by precision and CPU, which it does not tell apart itself.
+
+    With AMX it would take what was compiled in single precision for bf16, and answer NaN or crash (seen in 2026.4).
+    """
+    try:
+        flags = re.search(r"^(flags|Features)\s*:.*", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        flags = None
+    cpu = flags.group() if flags else str(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    folder = graph.parent / f"{precision}-{hashlib.sha256(cpu.encode()).hexdigest()[:8]}"
+    with suppress(OSError):
+        folder.mkdir(exist_ok=True)
+    # OpenVINO lets only its own user and group read what it compiled, and fails where it cannot read it.
+    readable = folder.is_dir() and all(os.access(compiled, os.R_OK) for compiled in folder.glob("*.blob"))
+    return folder if readable else None
 
 
 def _read_graph(core: ov.Core, bundle: Bundle, cache_dir: Path | None) -> tuple[Path, ov.Model]:
