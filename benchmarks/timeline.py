@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,43 +19,29 @@ import numpy.typing as npt
 import soundfile
 import typer
 
-from benchmarks.files import synthesise
+from benchmarks.files import RATE as RATE_OF_BARS
+from benchmarks.files import TRACK_S, synthesise
+from benchmarks.pieces import PIECE_S, RATE, Piece, draw, own_pieces, synthetic_pieces, wav
 from benchmarks.report import progress, render
 from tunelab.analyzer import Analyzer, load
-from tunelab.audio.decode import decode
-from tunelab.audio.files import find_files
 from tunelab.encoder import DEFAULT_BUNDLE
-from tunelab.encoder.columns import ColumnEncoder
-from tunelab.errors import TuneLabError
-from tunelab.types import FloatArray, Timeline
+from tunelab.encoder.columns import ColumnEncoder, column_grid
+from tunelab.timeline import make_plan
+from tunelab.types import Timeline
 
-RATE = 16_000
-PIECE_S = 30.0
 NEAR_S = 2.0
 """A change that is found within this is found."""
 SEGMENT_S = 5.0
 LOOP_S = 8.0
 DIFFERENT = 40.0
 """Points by which two pieces differ that nobody takes for one."""
+_TURNS = 5
 _BINS_S = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 _TELLS = 20.0
 """Points between two pieces from which on a score can tell how much of one is in the other."""
 
 Points = npt.NDArray[np.float64]
 """Scores in 0..100, shape ``(..., heads)``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a track.
-
-    Attributes:
-        name: two pieces of one name are never put together.
-        samples: mono, peak 1, 30 s at 16 kHz.
-    """
-
-    name: str
-    samples: FloatArray
 
 
 def main(
@@ -76,42 +62,6 @@ def main(
     _excerpts(analyzer, some)
     _loops(analyzer, some)
     _speed(analyzer)
-
-
-def own_pieces(folder: Path, most: int, rng: np.random.Generator) -> list[Piece]:
-    """The middles of up to ``most`` tracks of at least 30 s, drawn from a folder."""
-    paths = list(find_files([folder]))
-    found: list[Piece] = []
-    for number in rng.permutation(len(paths)):
-        try:
-            samples = decode(paths[number], sample_rate=RATE, window_s=PIECE_S).samples
-        except TuneLabError:
-            continue
-        if samples.size == round(PIECE_S * RATE):
-            found.append(Piece(paths[number].name, samples / np.abs(samples).max()))
-        if len(found) == most:
-            break
-    if len(found) < 2:
-        raise typer.BadParameter("there are not two tracks of 30 s in it", param_hint="--files")
-    return found
-
-
-def synthetic_pieces() -> list[Piece]:
-    """Six that have little in common: a band, its chords an octave lower, drums, a bell, a low drone, hiss."""
-    rng = np.random.default_rng(0)
-    at = np.arange(round(PIECE_S * RATE)) / RATE
-    band = np.concatenate([bar[::3].mean(axis=1)[: bar.shape[0]] for bar in synthesise(1.1 * PIECE_S, 0)])
-    noise = rng.standard_normal(at.size)
-    made = {
-        "band": band,
-        "octave": np.repeat(band, 2),
-        "drums": noise * np.exp(-12 * (at % 0.25)) + np.sin(2 * np.pi * 60 * at) * np.exp(-8 * (at % 0.5)),
-        "bell": sum(np.sin(2 * np.pi * 880 * partial * at) / partial for partial in (1, 2.76, 5.4)) * np.exp(-(at % 2)),
-        "drone": sum(np.sin(2 * np.pi * 55 * partial * at) / partial for partial in range(1, 9)),
-        "hiss": noise * (1 + 0.5 * np.sin(2 * np.pi * 0.5 * at)),
-    }
-    cut = {name: np.asarray(samples[: at.size], np.float32) for name, samples in made.items()}
-    return [Piece(name, samples / np.abs(samples).max()) for name, samples in cut.items()]
 
 
 def crossing(scores: Points, times_s: Points, first: Points, second: Points) -> float:
@@ -147,28 +97,15 @@ def share_of_other(got: Points, own: Points, other: Points) -> float:
     return float(((got - own) * way)[tells].sum() / np.square(way)[tells].sum()) if tells.any() else float("nan")
 
 
-def wav(samples: FloatArray) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, RATE, format="WAV", subtype="FLOAT")
-    return file.getvalue()
-
-
 def _points(timeline: Timeline) -> Points:
     return 100 * np.array([timeline.scores[head] for head in timeline.scores], dtype=np.float64).T
-
-
-def _draw(pieces: Sequence[Piece], rng: np.random.Generator) -> tuple[Piece, Piece]:
-    while True:
-        one, two = (pieces[number] for number in rng.choice(len(pieces), 2, replace=False))
-        if one.name != two.name:
-            return one, two
 
 
 def _cuts(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.random.Generator) -> None:
     boundaries, scores, ways, others, seconds = [], [], [], 0, 0.0
     for number in range(pairs):
         progress(f"cuts: {number + 1} of {pairs}")
-        one, two = _draw(pieces, rng)
+        one, two = draw(pieces, rng)
         first, second = rng.integers(15 * RATE, round(PIECE_S * RATE), 2)
         timeline = analyzer.timeline(wav(np.concatenate([one.samples[:first], two.samples[-second:]])), 1.0)
         cut_s = first / RATE
@@ -189,8 +126,10 @@ def _cuts(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.rando
     rows = []
     for what, errors in (("section boundary", np.array(boundaries)), ("scores in steps of 1 s", np.array(scores))):
         for which, chosen in (("all", errors), ("different pieces", errors[different])):
-            spread = (f"{np.quantile(chosen, q):.1f} s" if chosen.size else "-" for q in (0.5, 0.9))
-            rows.append([what, which, f"{np.mean(chosen <= NEAR_S):.0%}" if chosen.size else "-", *spread])
+            if chosen.size:
+                spread = (np.quantile(chosen, q, method="higher") for q in (0.5, 0.9))
+                told = ("not found" if np.isinf(error) else f"{error:.1f} s" for error in spread)
+                rows.append([what, which, f"{np.mean(chosen <= NEAR_S):.0%}", *told])
     print(render(["", "tracks", f"within {NEAR_S:g} s", "median error", "90 % below"], rows))
     print(f"\nBoundaries elsewhere, within a piece: {60 * others / seconds:.2f} a minute.\n")
 
@@ -200,7 +139,7 @@ def _leakage(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.ra
     found: dict[bool, dict[int, list[tuple[Points, Points, Points]]]] = {True: {}, False: {}}
     for number in range(pairs):
         progress(f"leakage: {number + 1} of {pairs}")
-        one, two = _draw(pieces, rng)
+        one, two = draw(pieces, rng)
         cut = int(rng.integers(10 * RATE, 20 * RATE))
         both = np.concatenate([one.samples[:cut], two.samples[cut:]])
         mels = np.stack(
@@ -287,21 +226,34 @@ def _loops(analyzer: Analyzer, pieces: Sequence[Piece]) -> None:
 
 
 def _speed(analyzer: Analyzer) -> None:
-    progress("speed")
     file = io.BytesIO()
-    soundfile.write(file, np.concatenate(list(synthesise(240.0, 0))), 44_100, format="MP3")
+    soundfile.write(file, np.concatenate(list(synthesise(TRACK_S, 0))), RATE_OF_BARS, format="MP3")
     data = file.getvalue()
-    analyzer.timeline(data)
-    begin = time.perf_counter()
-    analyzer.extract_track(data)
-    extracted = time.perf_counter()
-    analyzer.timeline(data)
-    ended = time.perf_counter()
-    whole_ms, decoding_ms = 1000 * (ended - extracted), 1000 * (extracted - begin)
+    tasks: dict[str, Callable[[bytes], object]] = {
+        "timeline": analyzer.timeline,
+        "decoding and log-mel of it": analyzer.extract_track,
+        "analysis of the same file": analyzer.analyze,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(_TURNS + 1):
+        progress(f"speed: {turn} of {_TURNS}")
+        for name, task in tasks.items():
+            begin = time.perf_counter()
+            task(data)
+            if turn:  # the first warms up
+                taken[name].append(time.perf_counter() - begin)
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    plan = make_plan(analyzer.extract_track(data).outline, analyzer.bundle.mel.window_s, column_grid(analyzer.bundle))
     print(
-        f"A synthetic MP3 of 4 minutes, 9 passes of the encoder: {whole_ms:.0f} ms, {whole_ms / 4:.0f} ms a minute; of "
-        f"that decoding and log-mel {decoding_ms:.0f} ms."
+        f"A synthetic MP3 of {TRACK_S / 60:g} minutes, {plan.passes} passes of the encoder; medians of {_TURNS}, in "
+        "turns:\n"
     )
+    rows = [
+        [name, f"{1000 * value:.0f} ms", f"{60 * 1000 * value / TRACK_S:.0f} ms"] for name, value in medians.items()
+    ]
+    print(render(["", "", "a minute of audio"], rows))
+    ratio = medians["timeline"] / medians["analysis of the same file"]
+    print(f"\nA timeline takes {ratio:.1f} times as long as an analysis.")
 
 
 if __name__ == "__main__":

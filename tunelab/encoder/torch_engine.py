@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -48,8 +49,12 @@ class TorchEngine:
         grid = column_grid(self._bundle)
         if len(mels) == 0:
             return np.zeros((0, grid.count, self._bundle.shape.hidden_size), dtype=np.float32)
-        bias = torch.from_numpy(local_bias(grid)).to(self._device, self._dtype) if local else None
+        bias = self._nearby if local else None
         return self._in_batches(mels, lambda batch: self._encoder.with_columns(batch, bias)[1])
+
+    @cached_property
+    def _nearby(self) -> torch.Tensor:
+        return torch.from_numpy(local_bias(column_grid(self._bundle))).to(self._device, self._dtype)
 
     def _in_batches(self, mels: FloatArray, encode: Callable[[torch.Tensor], torch.Tensor]) -> FloatArray:
         outputs = [self._run(mels[start : start + self._batch], encode) for start in range(0, len(mels), self._batch)]

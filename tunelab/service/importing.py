@@ -28,8 +28,8 @@ from tunelab.settings import Settings
 from tunelab.similarity.vectors import embeddings
 from tunelab.types import HEADS
 
-TRANSACTION_ROWS = 1000
-"""Rows in one transaction. An analysis of the same content waits for it, and gives up after 5 s."""
+TRANSACTION_ROWS = 500
+"""Rows in one transaction: about 2 s, for which an analysis of the same content waits; it would give up after 5 s."""
 
 _COLUMNS = ("content_id", "model", "revision", *HEADS, "duration_s", "embedding", "embedding_f32")
 _TYPES = ("text", "text", "text", *("float8" for _ in HEADS), "float8", "halfvec", "bytea")
