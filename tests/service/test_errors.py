@@ -36,6 +36,7 @@ def failing(error: Exception) -> Any:
     [
         (errors.EmptyAudio, 422),
         (errors.AudioTooLarge, 413),
+        (service_errors.BodyTooLarge, 413),
         (errors.UnsupportedAudio, 422),
         (errors.NoAudioStream, 422),
         (errors.ProtectedAudio, 422),
@@ -186,6 +187,9 @@ def test_http_errors_are_problems(run_api: Any) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["x-trace-id"] == answer.json()["trace_id"]
             assert ("allow" in answer.headers) == (status == 405)
+        # Of all routes of an address, not of the first.
+        for path, allowed in (("/v1/classifiers", "GET, POST"), ("/v1/classifiers/mine", "DELETE, GET")):
+            assert (await api.client.put(path, headers=api.auth())).headers["allow"] == allowed
 
     run_api(scenario)
 

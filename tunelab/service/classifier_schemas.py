@@ -1,33 +1,26 @@
-"""Requests and answers about customers' own classifiers, and reading a JSON body within bounds."""
+"""Requests and answers about customers' own classifiers."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from fastapi import Path, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
 
 from tunelab.classifier.model import MAX_CLASSES, Kind, Label
-from tunelab.errors import AudioTooLarge
-from tunelab.service.errors import UnsupportedMediaType, UploadTimeout
 from tunelab.service.schemas import ContentId
 from tunelab.settings import Settings
 
-JSON = "application/json"
 MAX_IDS = 1000
 """Tracks of one prediction."""
 _EXAMPLE_BYTES, _ENVELOPE_BYTES = 256, 4096
 """Of a body for each labelled track (its id takes 66 bytes, a label mostly 10 to 30), and for all else."""
-_REASONS = 3
 
 NAME_PATTERN = "^[a-z0-9][a-z0-9-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, description="Lower-case letters, digits and hyphens, at most 64")]
 NamePath = Annotated[str, Path(pattern=NAME_PATTERN, description="The classifier's name")]
 Status = Literal["queued", "training", "ready", "failed"]
-Body = TypeVar("Body", bound=BaseModel)
 
 
 class ClassifierRequest(BaseModel):
@@ -166,55 +159,3 @@ def training_body_limit(settings: Settings) -> int:
 
 
 PREDICT_BODY_LIMIT = _ENVELOPE_BYTES + 128 * MAX_IDS
-
-
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """The ``openapi_extra`` of a route that reads its JSON itself."""
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": model.model_json_schema()}}}}
-
-
-async def read_json(request: Request, model: type[Body], limit: int, settings: Settings) -> Body:
-    """The JSON body of a request. FastAPI's own reading has no bound.
-
-    Raises:
-        UnsupportedMediaType: the Content-Type is another one.
-        AudioTooLarge: more than ``limit`` bytes; at most one chunk was read past them, or nothing if the
-            Content-Length told.
-        UploadTimeout: it did not arrive within ``upload_timeout_s``.
-        RequestValidationError: it is not what ``model`` says.
-        ClientDisconnect: the client went away.
-    """
-    if request.headers.get("content-type", JSON).partition(";")[0].strip().lower() != JSON:
-        raise UnsupportedMediaType(f"send the body as {JSON}")
-    try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            data = await _bounded(request, limit)
-    except TimeoutError:
-        raise UploadTimeout(f"the body did not arrive within {settings.upload_timeout_s:g} s") from None
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        # Below the first field a place holds keys that the client sent, as many as it liked.
-        reasons = {(item["loc"][:1], item["msg"]): item["type"] for item in faults}
-        raise RequestValidationError(
-            [{"loc": ("body", *loc), "msg": msg, "type": kind} for (loc, msg), kind in list(reasons.items())[:_REASONS]]
-        ) from None
-
-
-async def _bounded(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > limit:
-            raise _too_large(limit)
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _too_large(limit: int) -> AudioTooLarge:
-    return AudioTooLarge(f"the body is larger than {limit} bytes")

@@ -11,6 +11,7 @@ TuneLabError
 |  |- LimitReached           the account has as many of these as it may
 |  |- UnsupportedMediaType   the Content-Type header names nothing that can be sent here
 |  |- MalformedUpload        multipart that cannot be read, or without a part `file`
+|  |- BodyTooLarge           more bytes of JSON than this address takes
 |  |- UploadTimeout          the body came too slowly
 |  |- TooManyRequests        the account has too many analyses in progress
 |  |- NotReady               starting, or a part is missing
@@ -61,6 +62,10 @@ class UnsupportedMediaType(ServiceError):
 
 class MalformedUpload(ServiceError):
     code = "malformed_upload"
+
+
+class BodyTooLarge(ServiceError):
+    code = "body_too_large"
 
 
 class UploadTimeout(ServiceError):

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from tunelab import errors
 from tunelab.errors import TuneLabError
@@ -29,6 +30,7 @@ STATUS: Mapping[type[TuneLabError], int] = {
     service.UploadTimeout: 408,
     errors.PipelineTimeout: 408,
     errors.AudioTooLarge: 413,
+    service.BodyTooLarge: 413,
     service.UnsupportedMediaType: 415,
     # The bytes are what is wrong, and sending them again does not help. That holds for DecodeTimeout too: the limit is
     # on decoding this file, and a client told 408 would rightly repeat the request.
@@ -56,7 +58,7 @@ TITLES: Mapping[int, str] = {
     405: "Method not allowed",
     408: "Too slow",
     409: "Not possible now",
-    413: "File too large",
+    413: "Too large",
     415: "Media type not supported",
     422: "Cannot be analysed",
     429: "Too many requests",
@@ -83,7 +85,7 @@ def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | No
         extra.setdefault("Retry-After", str(RETRY_AFTER_S[status]))
     if status == 401:
         extra["WWW-Authenticate"] = 'Bearer realm="tunelab"'
-    if code in ("audio_too_large", "upload_timeout"):
+    if code in ("audio_too_large", "body_too_large", "upload_timeout"):
         # The rest of the body is still on its way and nobody will read it.
         extra["Connection"] = "close"
     return JSONResponse(content, status, extra, media_type=PROBLEM)
@@ -127,7 +129,18 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     status = error.status_code
     detail = {404: "there is nothing at this address", 405: "this address does not take that method"}.get(status)
     code = _HTTP_CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
-    return problem(status, code, detail or HTTPStatus(status).phrase, error.headers)
+    headers = {"Allow": _allowed(request)} if status == 405 else error.headers
+    return problem(status, code, detail or HTTPStatus(status).phrase, headers)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of an address: the framework names those of the first of its routes only."""
+    allowed = (
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    )
+    return ", ".join(allowed)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -135,6 +135,8 @@ class StoredClassifier(Base):
     __tablename__ = "classifiers"
     __table_args__ = (
         UniqueConstraint("account_id", "name", name="classifiers_once"),
+        # Every process looks for work every few seconds.
+        Index("classifiers_due", "created_at", "id", postgresql_where=text("status in ('queued', 'training')")),
         CheckConstraint("length(name) between 1 and 100", name="classifiers_name_length"),
         CheckConstraint("status in ('queued', 'training', 'ready', 'failed')", name="classifiers_status_known"),
     )

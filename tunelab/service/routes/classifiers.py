@@ -6,10 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
 from tunelab.service.classifier_schemas import (
     PREDICT_BODY_LIMIT,
@@ -20,30 +17,14 @@ from tunelab.service.classifier_schemas import (
     NamePath,
     Predictions,
     PredictRequest,
-    json_body,
-    read_json,
     training_body_limit,
 )
 from tunelab.service.classifiers import Predicted, State
 from tunelab.service.deps import ProCallerDep, ServiceDep
+from tunelab.service.json_body import json_body, read_json
 from tunelab.service.openapi import problems
 
-
-class _Route(APIRoute):
-    """Names all methods of an address where one is not allowed, and not only those of its first route."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().handle(scope, receive, send)
-        except HTTPException as error:
-            if error.status_code != 405:
-                raise
-            same = [route for route in router.routes if isinstance(route, APIRoute) and route.path == self.path]
-            allowed = sorted({method for route in same for method in route.methods or ()})
-            raise HTTPException(405, headers={"Allow": ", ".join(allowed)}) from None
-
-
-router = APIRouter(prefix="/v1", tags=["classifiers"], route_class=_Route)
+router = APIRouter(prefix="/v1", tags=["classifiers"])
 
 
 @router.post(

@@ -65,6 +65,8 @@ async def limits(service: ServiceDep) -> Limits:
         timeline_credits=settings.timeline_credits,
         max_timeline_s=min(settings.max_timeline_s, settings.max_duration_s),
         max_concurrent_per_account=settings.max_concurrent_per_account,
+        max_classifiers=settings.max_classifiers,
+        max_classifier_examples=settings.max_classifier_examples,
         tiers={"free": Tier(embedding=False), "pro": Tier(embedding=True)},
     )
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse, Response
 
-from tunelab.service.classifier_schemas import json_body, read_json
 from tunelab.service.deps import ProCallerDep, ServiceDep, TrackId
+from tunelab.service.json_body import json_body, read_json
 from tunelab.service.openapi import problems
 from tunelab.service.similar import Neighbour, SimilarTracks, Wanted
 from tunelab.service.similar_schemas import SimilarAnswer, SimilarQuery, SimilarRequest

@@ -1,0 +1,69 @@
+"""Reading a JSON body: never past its limit, never for longer than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from tunelab.service.errors import BodyTooLarge, UnsupportedMediaType, UploadTimeout
+from tunelab.settings import Settings
+
+JSON = "application/json"
+_REASONS = 3
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The ``openapi_extra`` of a route that reads its JSON itself."""
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": model.model_json_schema()}}}}
+
+
+async def read_json(request: Request, model: type[Body], limit: int, settings: Settings) -> Body:
+    """The JSON body of a request. FastAPI's own reading has no bound.
+
+    Raises:
+        UnsupportedMediaType: the Content-Type is another one.
+        BodyTooLarge: more than ``limit`` bytes; at most one chunk was read past them, or nothing if the
+            Content-Length told.
+        UploadTimeout: it did not arrive within ``upload_timeout_s``.
+        RequestValidationError: it is not what ``model`` says.
+        ClientDisconnect: the client went away.
+    """
+    if request.headers.get("content-type", JSON).partition(";")[0].strip().lower() != JSON:
+        raise UnsupportedMediaType(f"send the body as {JSON}")
+    try:
+        async with asyncio.timeout(settings.upload_timeout_s):
+            data = await _bounded(request, limit)
+    except TimeoutError:
+        raise UploadTimeout(f"the body did not arrive within {settings.upload_timeout_s:g} s") from None
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        # Below the first field a place holds keys that the client sent, as many as it liked.
+        reasons = {(item["loc"][:1], item["msg"]): item["type"] for item in faults}
+        raise RequestValidationError(
+            [{"loc": ("body", *loc), "msg": msg, "type": kind} for (loc, msg), kind in list(reasons.items())[:_REASONS]]
+        ) from None
+
+
+async def _bounded(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {limit} bytes")
