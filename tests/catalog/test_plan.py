@@ -13,6 +13,7 @@ from tunelab.catalog.schema import SCHEMA
 from tunelab.catalog.sources import MANIFEST_SCHEMA
 from tunelab.catalog.stages import STORAGE
 from tunelab.catalog.store import Folder, read_job
+from tunelab.errors import CatalogError
 
 
 def manifest(names: str, mtime_ns: int = 1, **changed: int) -> pa.Table:
@@ -83,6 +84,19 @@ def test_files_whose_storage_failed_are_tried_again_by_themselves(folder: Folder
     finish(folder, plan)
     assert paths_in(tmp_path) == ["a", "b", "c"]
     assert todo(make_plan(folder, manifest("abc"), "m", "r")) == ""
+
+
+@pytest.mark.parametrize("source", ["xyz", ""])
+def test_rows_of_another_source_are_not_taken_out_unasked(finished: Folder, tmp_path: Path, source: str) -> None:
+    for revision in ("r", "s"):
+        with pytest.raises(CatalogError, match="none of this source's"):
+            make_plan(finished, manifest(source), "m", revision)
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    assert todo(make_plan(finished, manifest("abc"), "m", "r")) == ""
+    plan = make_plan(finished, manifest(source), "m", "r", force=True)
+    assert todo(plan) == source
+    finish(finished, plan)
+    assert paths_in(tmp_path) == []
 
 
 def test_rows_stay_of_files_that_could_not_be_looked_for(finished: Folder, tmp_path: Path) -> None:

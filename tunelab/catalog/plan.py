@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from tunelab.catalog.schema import ROWS
 from tunelab.catalog.stages import STORAGE
 from tunelab.catalog.store import MANIFEST, Folder, Job, Rows, read_job, write_job
+from tunelab.errors import CatalogError
 
 Keys = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -64,7 +65,7 @@ def make_plan(
         keep_missing: leave rows of files that are not in the manifest: a part of the source could not be searched.
 
     Raises:
-        CatalogError: the folder is damaged, or cannot be written.
+        CatalogError: the folder is damaged, or cannot be written, or none of its rows is of a file of this source.
     """
     keys = keys_of(manifest)
     digest = hashlib.sha256(keys.tobytes()).hexdigest()
@@ -75,6 +76,11 @@ def make_plan(
         failed, again = _count_failed(rows)
         if not again:
             return Plan(job, rows, manifest.slice(0, 0), len(keys), failed)
+    if before is not None and not force and _of_another_source(Rows(folder, before.generation), manifest):
+        raise CatalogError(
+            "the output folder holds rows of other files, and none of this source's: name another folder, or take "
+            "--force to replace them"
+        )
     if job.generation != (before.generation if before else ""):
         _sweep_generations(folder, {job.previous})
     job = Job(job.model, job.revision, job.generation, False, digest, job.previous, job.forced)
@@ -122,6 +128,15 @@ def _next_job(before: Job | None, model: str, revision: str, force: bool) -> Job
     if before is not None:
         number += int(before.generation.rpartition("-")[2])
     return Job(model, revision, f"{model}-{revision}-{number}", previous=previous, forced=force)
+
+
+def _of_another_source(rows: Rows, manifest: pa.Table) -> bool:
+    """Whether there are rows, and not one is of a file of the source: a slip, or a disk that is not there today."""
+    batch = None
+    for batch in rows.batches(["path"], 65_536):
+        if pc.any(pc.is_in(batch["path"], value_set=manifest["path"])).as_py():
+            return False
+    return batch is not None
 
 
 def _sweep_generations(folder: Folder, kept: set[str]) -> None:
