@@ -10,7 +10,6 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tunelab.evaluation.card import card_markdown, groups_of, head_row, make_card
-from tunelab.evaluation.listeners import listener_figures, read_labels
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
@@ -81,7 +80,7 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
 
 
 def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
-    """Write the whole bundle but the listener rows, which :func:`add_listeners` fills in.
+    """Write the whole bundle but the card's rows of listeners, which ``tunelab evaluate`` fills in.
 
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
@@ -122,11 +121,6 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
     )
     _write_card(bundle, card)
     return card
-
-
-def add_listeners(bundle: Path, validation: Path, scores: dict[str, FloatArray]) -> dict[str, Any]:
-    """Fill in the card's listener rows from the scores of the validation clips, in the order of ``labels.csv``."""
-    return update_card(bundle, {"listeners": listener_figures(read_labels(validation), scores)})
 
 
 def update_card(bundle: Path, parts: dict[str, Any]) -> dict[str, Any]:
