@@ -191,7 +191,7 @@ class TestCache:
         default = OpenVinoEngine(small, threads=1, cache_dir=cache)
         np.testing.assert_allclose(cosines(default(mels), wanted), 1, atol=1e-3)
         before = compiled()
-        assert {folder.name.partition("-")[0] for folder in before} == {"f32", "auto"}
+        assert {folder.name.partition("-")[0] for folder in before} >= {"f32", "auto"}
 
         read = Path.read_text
         monkeypatch.setattr(
