@@ -15,12 +15,16 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from tests.service.classifier_support import child
+from tests.service.similar_support import add, through_index
 from tests.service.support import CARD, Api, FakePipeline, StartApi, settings_for
 from tunelab.service.accounts import create_account
 from tunelab.service.app import create_app
 from tunelab.service.embedded import EmbeddedPostgres
 from tunelab.service.migrate import migrate
 from tunelab.settings import Settings
+
+__all__ = ["add", "child", "through_index"]  # fixtures of some of the tests
 
 
 @pytest.fixture(scope="session")

@@ -2,115 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import itertools
 import re
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from sqlalchemy import URL, create_engine, insert, select, text
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
-from tests.service.support import Api, StartApi
+from tests.service.similar_support import (
+    COSINE,
+    IDS,
+    INDEX,
+    RNG,
+    SCORES,
+    SEED,
+    UNKNOWN,
+    VECTORS,
+    cosine_to,
+    from_seed,
+    get,
+    ids_of,
+    is_best,
+    post,
+    shown,
+    unit,
+)
+from tests.service.support import Api
 from tunelab.service import similar
-from tunelab.service.tables import Account, Track
+from tunelab.service.tables import Track
 from tunelab.types import HEADS
-
-RNG = np.random.default_rng(0)
-VECTORS = RNG.normal(size=(200, 768)).astype(np.float32) + 0.5
-SCORES = RNG.random((200, 6))
-IDS = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(200)]
-SEED = IDS[0]
-COSINE = VECTORS.astype(np.float64) @ VECTORS[0] / np.linalg.norm(VECTORS, axis=1) / np.linalg.norm(VECTORS[0])
-UNKNOWN = "0" * 64
-
-
-@pytest.fixture
-def add(session: Session) -> Callable[..., None]:
-    """Store tracks of an account; by default the first of those above, as results of the fake pipeline."""
-
-    def add(account: str, count: int = 60, begin: int = 0, **values: Any) -> None:
-        owner = session.scalar(select(Account.id).where(Account.name == account))
-        session.execute(insert(Track), [row(owner, number, **values) for number in range(begin, begin + count)])
-        session.commit()
-
-    return add
-
-
-def row(account: uuid.UUID | None, number: int, **values: Any) -> dict[str, Any]:
-    vector = np.asarray(values.pop("vector", VECTORS[number]), "<f4")
-    return {
-        "account_id": account,
-        "content_id": IDS[number],
-        "model": "fake-v1",
-        "revision": "1",
-        **dict(zip(HEADS, SCORES[number].tolist(), strict=True)),
-        "duration_s": 100.0 + number,
-        "embedding": vector.tolist(),
-        "embedding_f32": vector.tobytes(),
-        **values,
-    }
-
-
-def cosine_to(direction: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    exact = VECTORS.astype(np.float64)
-    found: np.ndarray[Any, Any] = exact @ direction / np.linalg.norm(exact, axis=1) / np.linalg.norm(direction)
-    return found
-
-
-def unit(number: int) -> np.ndarray[Any, Any]:
-    vector = VECTORS[number].astype(np.float64)
-    found: np.ndarray[Any, Any] = vector / np.linalg.norm(vector)
-    return found
-
-
-def shown(number: int) -> dict[str, int]:
-    return {head: round(100 * score) for head, score in zip(HEADS, SCORES[number].tolist(), strict=True)}
-
-
-def ids_of(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 200, answer.text
-    return [track["id"] for track in answer.json()["similar"]]
-
-
-def is_best(found: list[str], among: Iterable[int], distance: Callable[[int], float], k: int) -> bool:
-    """Whether these are the k nearest in their order; the search is in half precision, so near ties may swap."""
-    best = sorted(among, key=distance)[:k]
-    numbers = [IDS.index(content_id) for content_id in found]
-    return (
-        len(found) == len(best) == len(set(found))
-        and set(numbers) <= set(among)
-        and all(abs(distance(one) - distance(other)) < 1e-4 for one, other in zip(numbers, best, strict=True))
-    )
-
-
-def from_seed(number: int) -> float:
-    return float(1 - COSINE[number])
-
-
-async def get(api: Api, content_id: str = SEED, account: str = "pro", **query: Any) -> httpx.Response:
-    return await api.client.get(f"/v1/similar/{content_id}", params=query, headers=api.auth(account))
-
-
-async def post(api: Api, account: str = "pro", **body: Any) -> httpx.Response:
-    return await api.client.post("/v1/similar", json=body, headers=api.auth(account))
-
-
-INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
-"""With so few rows the planner would rather sort them than walk the index."""
-
-
-@pytest.fixture
-def through_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search as among many tracks: through the index, and exactly only where it gives up."""
-    monkeypatch.setattr(similar, "EXACT", 0)
-    monkeypatch.setattr(similar, "_PLAN", {**similar._PLAN, **INDEX})
 
 
 def test_answer_is_exactly_the_documented_one(run_api: Any, add: Any) -> None:
@@ -385,158 +307,3 @@ def test_one_track_alone_has_nothing_beside_it(run_api: Any, add: Any) -> None:
         assert ids_of(await get(api)) == []
 
     run_api(scenario)
-
-
-def test_who_may_ask(run_api: Any, add: Any) -> None:
-    async def scenario(api: Api) -> None:
-        add("free")
-        for answer in (await get(api, account="free"), await post(api, account="free", ids=[SEED])):
-            assert (answer.status_code, answer.json()["code"]) == (403, "tier_required")
-        for method, path in (("GET", f"/v1/similar/{SEED}?energy=x"), ("POST", "/v1/similar")):
-            answer = await api.client.request(method, path, content=b"{")
-            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-
-    run_api(scenario)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"k": 0},
-        {"k": 101},
-        {"k": "ten"},
-        {"k": ""},
-        {"energy": "70..60"},
-        {"energy": "60"},
-        {"energy": ".."},
-        {"energy": ""},
-        {"energy": "0..101"},
-        {"energy": "nan..nan"},
-        {"tempo": "60..100"},
-        {"enrgy": "60..100"},
-        {"target": "1"},
-    ],
-)
-def test_queries_that_make_no_sense(run_api: Any, query: dict[str, Any]) -> None:
-    async def scenario(api: Api) -> None:
-        answer = await get(api, **query)
-        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
-        assert next(iter(query)) in answer.json()["detail"]
-
-    run_api(scenario)
-
-
-BAD_BODIES = [
-    b"",
-    b"{",
-    b"null",
-    b"[]",
-    b"{}",
-    b'{"k": 10}',
-    b'{"ids": []}',
-    b'{"ids": "%s"}' % SEED.encode(),
-    b'{"ids": ["short"]}',
-    b'{"ids": [1]}',
-    b'{"ids": null}',
-    b'{"ids": ["%s"], "k": 0}' % SEED.encode(),
-    b'{"ids": ["%s"], "k": 101}' % SEED.encode(),
-    b'{"ids": ["%s"], "k": "10"}' % SEED.encode(),
-    b'{"ids": ["%s"], "k": 10.5}' % SEED.encode(),
-    b'{"ids": ["%s"], "k": true}' % SEED.encode(),
-    b'{"ids": ["%s"], "more": 1}' % SEED.encode(),
-    b'{"ids": ["%s"], "filters": {"tempo": "60.."}}' % SEED.encode(),
-    b'{"ids": ["%s"], "filters": {"energy": "70..60"}}' % SEED.encode(),
-    b'{"ids": ["%s"], "filters": {"energy": 60}}' % SEED.encode(),
-    b'{"ids": ["%s"], "filters": {"energy": null}}' % SEED.encode(),
-    b'{"ids": ["%s"], "filters": []}' % SEED.encode(),
-    b'{"target": {}}',
-    b'{"target": {"energy": NaN}}',
-    b'{"target": {"energy": Infinity}}',
-    b'{"target": {"energy": -1}}',
-    b'{"target": {"energy": 100.5}}',
-    b'{"target": {"energy": "50"}}',
-    b'{"target": {"energy": true}}',
-    b'{"target": {"tempo": 50}}',
-    b'{"target": {"\\ud800": 50}}',
-    b'{"target": {"energy": 1e999}}',
-    b'{"\xff": 1}',
-    b"[" * 30_000,
-    b"{%s}" % b",".join(b'"%d": 1' % number for number in range(6000)),
-]
-
-
-def test_bodies_that_make_no_sense(run_api: Any) -> None:
-    many = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(11)]
-
-    async def scenario(api: Api) -> None:
-        headers = {**api.auth("pro"), "Content-Type": "application/json"}
-        for body in BAD_BODIES:
-            answer = await api.client.post("/v1/similar", content=body, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), body[:80]
-            assert len(answer.content) < 1000, body[:80]
-        assert (await post(api, ids=many)).status_code == 422
-        assert "ids" in (await post(api, ids=many)).json()["detail"]
-        assert (await post(api, ids=many[:10])).status_code == 404
-        assert (await post(api, ids=many[:1], k=10.0)).status_code == 404  # JSON knows one kind of numbers
-
-    run_api(scenario)
-
-
-def test_bodies_are_read_no_further_than_allowed(run_api: Any) -> None:
-    taken = 0
-
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal taken
-        while True:
-            taken += 8192
-            yield b" " * 8192
-
-    async def never() -> AsyncIterator[bytes]:
-        yield b"{"
-        await asyncio.Event().wait()
-
-    async def scenario(api: Api) -> None:
-        headers = {**api.auth("pro"), "Content-Type": "application/json; charset=utf-8"}
-        answer = await api.client.post("/v1/similar", content=endless(), headers=headers)
-        assert answer.status_code == 413
-        assert taken <= 64 * 1024 + 8192
-        slow = await api.client.post("/v1/similar", content=never(), headers=headers)
-        assert (slow.status_code, slow.json()["code"]) == (408, "upload_timeout")
-        for name in ("text/plain", "audio/mpeg", "multipart/form-data", ""):
-            wrong = await api.client.post("/v1/similar", content=b"{}", headers={**headers, "Content-Type": name})
-            assert (wrong.status_code, wrong.json()["code"]) == (415, "unsupported_media_type"), name
-
-    run_api(scenario, upload_timeout_s=0.5)
-
-
-def test_database_that_is_gone_is_a_503(start_api: StartApi, add: Any, database: URL, server: URL) -> None:
-    admin = create_engine(server.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
-
-    async def main() -> None:
-        async with start_api() as api:
-            add("pro", 5)
-            assert ids_of(await get(api))
-            find = similar._embeddings
-
-            async def lose(*arguments: Any) -> Any:
-                found = await find(*arguments)
-                with admin.connect() as connection:
-                    connection.execute(text(f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS false"))
-                    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
-                    connection.execute(kill, {"name": database.database})
-                return found
-
-            # In the middle of a search, and before one.
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(similar, "_embeddings", lose)
-                answers = [await get(api)]
-            answers.append(await get(api))
-            with admin.connect() as connection:
-                connection.execute(text(f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS true"))
-            for answer in answers:
-                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-                assert answer.headers["retry-after"]
-            assert ids_of(await get(api))
-
-    asyncio.run(main())
-    admin.dispose()
