@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,14 @@ def test_other_layouts_of_the_input(engine: Engine, mels: FloatArray) -> None:
     np.testing.assert_array_equal(engine(frozen), wanted)
     np.testing.assert_array_equal(engine(mels[:1].astype(np.float64)), wanted)
     assert engine(mels[:0]).shape == (0, 768)
+
+
+def test_what_is_no_number_is_an_engine_error(engine: Engine, mels: FloatArray) -> None:
+    broken = mels[:2].copy()
+    broken[1, 7, 7] = np.nan
+    for call in (engine, partial(engine.columns, local=True)):
+        with pytest.raises(EngineError, match="no numbers"):
+            call(broken)
 
 
 def test_wrong_shape_is_an_engine_error_and_does_no_harm(engine: Engine, mels: FloatArray) -> None:

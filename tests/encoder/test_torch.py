@@ -160,5 +160,9 @@ class TestLoading:
         with pytest.raises(EngineError):
             reference(np.zeros((1, FRAMES, 64), np.float32))
 
+    def test_what_is_no_number_is_an_engine_error(self, reference: Engine, mels: FloatArray) -> None:
+        with pytest.raises(EngineError, match="no numbers"):
+            reference(mels[:1] * np.float32(np.nan))
+
     def test_no_window_at_all(self, reference: Engine) -> None:
         assert reference(np.zeros((0, FRAMES, 128), np.float32)).shape == (0, 768)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+
 from tunelab.encoder.bundle import Bundle
 from tunelab.errors import EngineError
 from tunelab.types import FloatArray
@@ -81,6 +83,17 @@ def load_engine(
 
         return TorchEngine(bundle, threads=threads, precision=precision)
     raise EngineError(f"unknown engine {engine!r}; choose auto, openvino or torch")
+
+
+def finite(output: FloatArray) -> FloatArray:
+    """What an engine gave, if all of it is numbers: nobody should be charged for, or store, what is not.
+
+    Raises:
+        EngineError: it is not; the weights are broken, or the engine is on this machine.
+    """
+    if not np.isfinite(output).all():
+        raise EngineError("the encoder gave values that are no numbers")
+    return output
 
 
 def available_cores(cpu_max: Path = _CPU_MAX) -> int:

@@ -26,6 +26,7 @@ from tunelab.encoder._openvino import ov
 from tunelab.encoder.bundle import CONFIG, RANGES, WEIGHTS, Bundle
 from tunelab.encoder.columns import column_grid, local_bias
 from tunelab.encoder.convert import convert
+from tunelab.encoder.engine import finite
 from tunelab.encoder.quantize import has_int8_products, quantise, read_ranges
 from tunelab.errors import BundleInvalid, EngineError
 from tunelab.types import FloatArray
@@ -112,7 +113,7 @@ class OpenVinoEngine:
     def _run(self, mels: FloatArray, bias: ov.Tensor | None, output: int) -> FloatArray:
         requests = self._alone if len(mels) == 1 else self._beside
         try:
-            return requests.run(np.ascontiguousarray(mels, dtype=np.float32), bias, output)
+            return finite(requests.run(np.ascontiguousarray(mels, dtype=np.float32), bias, output))
         except RuntimeError as error:
             raise EngineError("the encoder failed in OpenVINO") from error
 

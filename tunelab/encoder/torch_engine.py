@@ -10,6 +10,7 @@ import torch
 
 from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.columns import column_grid, local_bias
+from tunelab.encoder.engine import finite
 from tunelab.encoder.maest import load_maest
 from tunelab.errors import EngineError
 from tunelab.types import FloatArray
@@ -58,7 +59,7 @@ class TorchEngine:
 
     def _in_batches(self, mels: FloatArray, encode: Callable[[torch.Tensor], torch.Tensor]) -> FloatArray:
         outputs = [self._run(mels[start : start + self._batch], encode) for start in range(0, len(mels), self._batch)]
-        return np.concatenate(outputs)
+        return finite(np.concatenate(outputs))
 
     def _run(self, mels: FloatArray, encode: Callable[[torch.Tensor], torch.Tensor]) -> FloatArray:
         try:

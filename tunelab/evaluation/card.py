@@ -29,18 +29,20 @@ LIVENESS: dict[str, Any] = {
 }
 """A seventh head that was dropped before the first release."""
 LIMITS: tuple[str, ...] = (
-    "Trained for less than two hours on two shared CPU cores, not the model that the design aims at.",
+    "Trained for less than three hours on two shared CPU cores, not the model that the design aims at.",
     "Its truth is agreement with two other models (vibenet 0.1.0, musicnn 0.1.0) and voice that was added, not with "
     "listeners; it shares their errors.",
-    "It learnt from free game music, almost all of it instrumental, and from speech; hardly any real singing.",
+    "It learnt from free game music, almost all of it instrumental, from pieces made up and rendered with sound fonts, "
+    "and from speech; hardly any real singing.",
     "Singing was made by re-pitching speech; real singing over dense music is often missed.",
     "Instrumentalness ranks songs better than its values suggest: real music without voice, classical music above all, "
     "often gets less than 50.",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",
-    "Files that were cut off just below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
-    "other scores than full ones: see the row `16 kHz, full band` under robustness; speechiness can move by 50 points.",
+    "Files that were cut off below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
+    "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness; speechiness can move by "
+    "15 points.",
     "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
 )
 
