@@ -35,8 +35,7 @@ LIMITS: tuple[str, ...] = (
     "It learnt from free game music, almost all of it instrumental, from pieces made up and rendered with sound fonts, "
     "and from speech; hardly any real singing.",
     "Singing was made by re-pitching speech; real singing over dense music is often missed.",
-    "Instrumentalness ranks songs better than its values suggest: real music without voice, classical music above all, "
-    "often gets less than 50.",
+    "Instrumentalness ranks songs better than its values suggest: sung pop and rock often get more than 50.",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",
