@@ -136,6 +136,11 @@ def _cuts(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.rando
 
 def _leakage(analyzer: Analyzer, pieces: Sequence[Piece], pairs: int, rng: np.random.Generator) -> None:
     encode, times_s = ColumnEncoder(analyzer.bundle, analyzer.encode), None
+    gap = max((len(list(run)) for held, run in itertools.groupby(encode.bound) if held), default=0)
+    print(
+        f"{encode.bound.sum()} of {encode.bound.size} columns hold something else than their sound and are bridged; "
+        f"the longest gap is {gap * encode.grid.step_s:.1f} s.\n"
+    )
     found: dict[bool, dict[int, list[tuple[Points, Points, Points]]]] = {True: {}, False: {}}
     for number in range(pairs):
         progress(f"leakage: {number + 1} of {pairs}")

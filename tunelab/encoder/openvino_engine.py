@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import queue
-import re
 import shutil
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from tunelab.encoder.bundle import CONFIG, RANGES, WEIGHTS, Bundle
 from tunelab.encoder.columns import column_grid, local_bias
 from tunelab.encoder.convert import convert
 from tunelab.encoder.engine import finite
-from tunelab.encoder.quantize import has_int8_products, quantise, read_ranges
+from tunelab.encoder.quantize import cpu_flags, has_int8_products, quantise, read_ranges
 from tunelab.errors import BundleInvalid, EngineError
 from tunelab.types import FloatArray
 
@@ -158,11 +157,7 @@ def _compiled_folder(core: ov.Core, graph: Path, precision: str) -> Path | None:
 
     With AMX it would take what was compiled in single precision for bf16, and answer NaN or crash (seen in 2026.4).
     """
-    try:
-        flags = re.search(r"^(flags|Features)\s*:.*", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        flags = None
-    cpu = flags.group() if flags else str(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    cpu = " ".join(sorted(cpu_flags())) or str(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     folder = graph.parent / f"{precision}-{hashlib.sha256(cpu.encode()).hexdigest()[:8]}"
     with suppress(OSError):
         folder.mkdir(exist_ok=True)

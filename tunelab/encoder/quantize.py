@@ -65,15 +65,19 @@ def write_ranges(bundle: Path, ranges: Ranges, measured_on: str) -> None:
     (bundle / RANGES).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Names of this CPU's instruction sets as Linux tells them; empty where it does not."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    told = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(flag for flags in told for flag in flags)
+
+
 def has_int8_products(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this CPU adds up 8-bit products in 32 bits."""
-    try:
-        text = cpuinfo.read_text()
-    except OSError:
-        return False
-    return any(
-        not _CPU_FLAGS.isdisjoint(line.partition(":")[2].split()) for line in text.splitlines() if line[:5] == "flags"
-    )
+    return not _CPU_FLAGS.isdisjoint(cpu_flags(cpuinfo))
 
 
 def _linear_layers(model: ov.Model) -> Iterator[tuple[str, Any]]:

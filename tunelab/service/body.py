@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from tunelab.errors import AudioTooLarge, EmptyAudio
+from tunelab.errors import AudioTooLarge, EmptyAudio, TuneLabError
 from tunelab.service.errors import MalformedUpload, UnsupportedMediaType, UploadTimeout
 from tunelab.settings import Settings
 
@@ -48,7 +48,7 @@ async def read_upload(request: Request, settings: Settings) -> bytes:
     multipart = media_type == MULTIPART
     limit = settings.max_upload_bytes
     allowed = limit + ENVELOPE_BYTES if multipart else limit
-    stream = _bounded(request, allowed, limit)
+    stream = bounded(request, allowed, _too_large(limit))
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
             data = await _read_file_part(request.headers, stream) if multipart else b"".join([c async for c in stream])
@@ -76,15 +76,22 @@ def _media_type(headers: Headers) -> str:
     )
 
 
-async def _bounded(request: Request, allowed: int, limit: int) -> AsyncGenerator[bytes, None]:
+async def bounded(request: Request, allowed: int, too_large: TuneLabError) -> AsyncGenerator[bytes, None]:
+    """The chunks of a body.
+
+    Raises:
+        TuneLabError: ``too_large``, for more than ``allowed`` bytes: before the first chunk if the length was told,
+            else after at most one chunk past them.
+        ClientDisconnect: the client went away.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > allowed:
-        raise _too_large(limit)
+        raise too_large
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > allowed:
-            raise _too_large(limit)
+            raise too_large
         yield chunk
 
 

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
+from tunelab.service.body import bounded
 from tunelab.service.errors import BodyTooLarge, UnsupportedMediaType, UploadTimeout
 from tunelab.settings import Settings
 
@@ -35,11 +36,14 @@ async def read_json(request: Request, model: type[Body], limit: int, settings: S
     """
     if request.headers.get("content-type", JSON).partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaType(f"send the body as {JSON}")
+    chunks = bounded(request, limit, BodyTooLarge(f"the body is larger than {limit} bytes"))
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
-            data = await _bounded(request, limit)
+            data = b"".join([chunk async for chunk in chunks])
     except TimeoutError:
         raise UploadTimeout(f"the body did not arrive within {settings.upload_timeout_s:g} s") from None
+    finally:
+        await chunks.aclose()
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
@@ -49,21 +53,3 @@ async def read_json(request: Request, model: type[Body], limit: int, settings: S
         raise RequestValidationError(
             [{"loc": ("body", *loc), "msg": msg, "type": kind} for (loc, msg), kind in list(reasons.items())[:_REASONS]]
         ) from None
-
-
-async def _bounded(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > limit:
-            raise _too_large(limit)
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {limit} bytes")

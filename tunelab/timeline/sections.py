@@ -22,10 +22,10 @@ _HALF_KERNEL = 8
 _LEAST_FRAMES = 5
 """Of a section, silent or not: of two boundaries that are closer, the one with more novelty stays."""
 _NOVEL = 0.2
-"""Mean cosine within the two sides minus that between them. With ``tunelab-v1`` 1.3.0, in 30 s of one song about 80 %
-never reach it; where one song is cut to another about 85 % do (36 songs, 18 cuts)."""
+"""Mean cosine within the two sides minus that between them. Chosen for ``tunelab-v1`` 1.3.0: higher values miss more
+cuts from one song to another, lower ones find more that are none (``python -m benchmarks.timeline`` prints both)."""
 _SAME = 0.75
-"""Cosine from which on two parts have one label: of two halves of one song most are above, of two songs 3 % are."""
+"""Cosine from which on two parts have one label: mostly reached by two halves of one song, seldom by two songs."""
 
 
 def find_sections(course: Course, duration_s: float) -> tuple[Section, ...]:
