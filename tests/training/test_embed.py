@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     run = tmp_path / "run"
     run.mkdir()
     save_torch(dict(Student(1, 10, 12, 8).state_dict()), run / "student.safetensors")
-    (run / "run.json").write_text(json.dumps({"mean": -27.0, "std": 21.0}))
+    (run / "run.json").write_text(json.dumps({"mean": -27.0, "std": 21.0, "config": {"width": 768, "pooling": "mean"}}))
     _clips(tmp_path / "clips", "train", 4)
     _clips(tmp_path / "clips", "heldout", 2)
     return run

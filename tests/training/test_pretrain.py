@@ -8,46 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
+from tests.training.rendered import write_clips
+from tunelab.training import objectives
 from tunelab.training import pretrain as module
-from tunelab.training.pretrain import (
-    CHECKPOINT,
-    PretrainConfig,
-    load_clips,
-    loss_of,
-    prepare,
-    pretrain,
-    set_gradients,
-    token_times,
-)
-from tunelab.training.student import Student
-
-
-def _clips(folder: Path, n: int = 8) -> None:
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    arrays = {
-        "mel": rng.integers(0, 255, (n, 1876, 128)).astype(np.uint8),
-        "dense": rng.normal(size=(n, 46, 1280)).astype(np.float16),
-        "trunk": rng.normal(size=(n, 256)).astype(np.float32),
-        "scores": rng.random((n, 7)).astype(np.float32),
-        "activity": rng.random((n, 46)).astype(np.float32),
-        "known": np.stack([rng.integers(0, 2, n), rng.integers(0, 4, n), rng.random(n), rng.random(n)], 1),
-    }
-    arrays["known"] = arrays["known"].astype(np.float32)
-    save_file(arrays, folder / "train-0001-0000.safetensors")
-    save_file(arrays, folder / "train-0001-0001.safetensors")
-    # The second shard has not been tagged.
-    (folder / "tags").mkdir()
-    tags = rng.normal(size=(n, 10, 100)).astype(np.float16)
-    save_file({"tags": tags}, folder / "tags" / "train-0001-0000.safetensors")
+from tunelab.training.objectives import Objective, loss_of, set_gradients
+from tunelab.training.pretrain import CHECKPOINT, Average, PretrainConfig, pretrain
+from tunelab.training.student import Student, choose_patches
+from tunelab.training.targets import Data, head_labels, load_clips, prepare, token_times
 
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _clips(tmp_path / "clips")
+    write_clips(tmp_path / "clips")
     config = PretrainConfig(minutes=0.2, batch=2, growth=((0.0, 1), (0.6, 2)), checkpoint_s=0.0)
-    calls, real = [], module.loss_of
+    calls, real = [], objectives.loss_of
     # However slow the machine is, the 12 s are over after a few steps: each looks at the clock twice.
     clock = itertools.count(step=1.25)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock), process_time=time.process_time))
@@ -58,7 +32,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "loss_of", stops)
+    monkeypatch.setattr(objectives, "loss_of", stops)
     with pytest.raises(KeyboardInterrupt):
         pretrain(tmp_path / "clips", tmp_path / "run", config)
     assert (tmp_path / "run" / CHECKPOINT).exists()
@@ -72,13 +46,13 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: 
 
 
 def test_clips_without_tags_have_no_tag_loss(tmp_path: Path) -> None:
-    _clips(tmp_path / "clips")
+    write_clips(tmp_path / "clips")
     data = prepare(load_clips(tmp_path / "clips", "train"))
     assert data.dense.shape == (16, 46, 294)
     assert torch.isnan(data.dense[8:, :, 194:]).all()
     assert not torch.isnan(data.dense[:8]).any()
     torch.manual_seed(0)
-    student = Student(1, 294, 256, 8)
+    student = Student(1, 294, 256, 14)
     pool = ThreadPoolExecutor(2)
     for crop in (False, True):
         generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
@@ -88,10 +62,10 @@ def test_clips_without_tags_have_no_tag_loss(tmp_path: Path) -> None:
 
 
 def test_threads_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
-    _clips(tmp_path / "clips")
+    write_clips(tmp_path / "clips")
     data, pool = prepare(load_clips(tmp_path / "clips", "train")), ThreadPoolExecutor(2)
     torch.manual_seed(0)
-    student, index = Student(1, 294, 256, 8), torch.tensor([1, 2])
+    student, index = Student(1, 294, 256, 14), torch.tensor([1, 2])
     set_gradients(student, data, index, False, [torch.Generator().manual_seed(seed) for seed in (3, 4)], pool)
     shared = student.to_trunk.weight.grad
     student.zero_grad()
@@ -119,7 +93,97 @@ def test_the_encoder_waits_until_the_projectors_have_learnt() -> None:
     muon, adam = module.optimisers(student, config)
     groups = [{id(weight) for weight in group["params"]} for group in adam.param_groups]
     assert groups[1] == {
-        id(w) for part in ("to_dense", "to_trunk", "to_scores") for w in getattr(student, part).parameters()
+        id(w)
+        for part in ("to_dense", "to_trunk", "to_scores", "to_patches", "to_view")
+        for w in getattr(student, part).parameters()
     }
     every = groups[0] | groups[1] | {id(weight) for group in muon.param_groups for weight in group["params"]}
     assert every == {id(weight) for weight in student.parameters() if weight.requires_grad}
+
+
+def _small_data(folder: Path) -> Data:
+    write_clips(folder)
+    return prepare(load_clips(folder, "train"))
+
+
+def test_targets_hold_the_labels_of_the_heads_where_there_are_tags(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips")
+    clips = load_clips(tmp_path / "clips", "train")
+    labels = head_labels(clips)
+    assert labels.shape == (16, 6)
+    assert np.isnan(labels[8:]).all()
+    assert ((labels[:8] > 0) & (labels[:8] < 1)).all()
+    scores = prepare(clips).scores
+    assert scores.shape == (16, 14)
+    assert not scores[:8].isnan().any()
+    assert not scores[:, :8].isnan().any()
+    clips["tags"][:] = np.nan
+    assert prepare(clips).scores[:, 8:].isnan().all()
+
+
+@pytest.mark.parametrize(("name", "part"), [("masked", "to_patches"), ("contrast", "to_view")])
+def test_a_further_objective_teaches_its_own_part_and_the_encoder(tmp_path: Path, name: str, part: str) -> None:
+    data = _small_data(tmp_path / "clips")
+    torch.manual_seed(0)
+    student = Student(1, 294, 256, 14)
+    index, projection = torch.tensor([0, 1, 2, 3]), student.ast.embeddings.patch_embeddings.projection.weight
+
+    def run(objective: Objective, crop: bool = False) -> tuple[float, bool, torch.Tensor]:
+        student.zero_grad()
+        loss = loss_of(student, data, index, crop, torch.Generator().manual_seed(1), objective)
+        loss.backward()  # type: ignore[no-untyped-call]
+        taught = any(weight.grad is not None for weight in getattr(student, part).parameters())
+        assert projection.grad is not None
+        return loss.item(), taught, projection.grad.clone()
+
+    plain, taught, without = run(Objective())
+    assert not taught
+    more, taught, with_it = run(Objective(**{name: 1.0}))
+    assert taught
+    assert more > plain
+    assert not torch.allclose(without, with_it)
+    # A crop of 4 s tells nothing of the rest of the clip.
+    assert not run(Objective(**{name: 1.0}), crop=True)[1]
+
+
+def test_masked_patches_are_never_those_that_were_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, asked = Student(1, 10, 12, 8), []
+    real = student.patches
+    monkeypatch.setattr(student, "patches", lambda mels, kept: asked.append(kept) or real(mels, kept))
+    kept = choose_patches(3, False, torch.Generator().manual_seed(0))
+    objectives.masked_loss(student, torch.randn(3, 1876, 128), kept, torch.zeros(3, 768), torch.Generator())
+    for seen, hidden in zip(kept.tolist(), asked[0].tolist(), strict=True):
+        assert len(set(hidden)) == objectives.HIDDEN_PATCHES
+        assert not set(seen) & set(hidden)
+
+
+def test_views_that_find_each_other_cost_nothing() -> None:
+    same = torch.eye(8)[:, None].expand(8, 2, 8)
+    assert objectives.contrastive_loss(same).item() < 0.01
+    assert objectives.contrastive_loss(torch.ones(8, 2, 8)).item() == pytest.approx(1.0)
+    assert objectives.contrastive_loss(torch.stack([torch.eye(8), torch.eye(8).roll(1, 0)], 1)).item() > 2
+
+
+def test_averaged_weights_lag_behind() -> None:
+    student, average = Student(1, 10, 12, 8), Average(0.75)
+    weight = student.to_trunk.weight
+    with torch.no_grad():
+        weight.fill_(0.0)
+        average.add(student)
+        weight.fill_(1.0)
+        average.add(student)
+        assert torch.allclose(average.weights["to_trunk.weight"], torch.tensor(0.25))
+        # Blocks that grow later begin with their first values.
+        student.grow(2)
+        average.add(student)
+    assert "ast.layers.1.mlp.fc1.weight" in average.weights
+    none = Average(0.0)
+    none.add(student)
+    assert none.weights == {}
+
+
+def test_without_muon_all_weights_are_adams() -> None:
+    student = Student(1, 10, 12, 8)
+    [adam] = module.optimisers(student, PretrainConfig(muon_lr=0.0))
+    known = {id(weight) for group in adam.param_groups for weight in group["params"]}
+    assert known == {id(weight) for weight in student.parameters() if weight.requires_grad}

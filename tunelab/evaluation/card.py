@@ -188,19 +188,32 @@ def _heads_rows(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [*lines, "", *dropped] if dropped else lines
 
 
+PROBES = {
+    "genre": "genre of real songs",
+    "package": "package of origin",
+    "language": "language spoken",
+    "key": "tonic of rendered scores",
+    "mode": "major or minor of rendered scores",
+    "tempo": "quarter of the tempos of rendered scores",
+    "instrument": "instrument family of rendered melodies",
+}
+"""What the embedding is probed for: names in the card."""
+
+
 def _embedding_rows(rows: Mapping[str, Any]) -> list[str]:
     names = list(rows["participation_ratio"])
     lines = [
         "What the embedding holds beyond the six scores, beside plainer features of the same clips. Probe: accuracy of",
         "a linear classifier in 5-fold cross-validation. Neighbour: how often the nearest other clip has the same",
-        "label. Effective dimensions: the participation ratio of the real songs' embeddings. The packages were trained",
-        "on, the songs were not.",
+        "label. Effective dimensions: the participation ratio of the real songs' embeddings. The songs were never",
+        "trained on, everything else was; languages are of few speakers each, so that row is about voices, too.",
         "",
         f"| clips | measure | chance | {' | '.join(names)} |",
         "|---" * (3 + len(names)) + "|",
     ]
-    for label, title in (("genre", "genre of real songs"), ("package", "package of origin")):
-        row = rows[label]
+    for label, title in PROBES.items():
+        if (row := rows.get(label)) is None:
+            continue
         classes = f", {row['classes']} classes" if "classes" in row else ""
         for key, measure in (("probe", "probe"), ("neighbour", "neighbour")):
             cells = [f"{row[name][key]:.3f}" for name in names]

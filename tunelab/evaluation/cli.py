@@ -98,13 +98,16 @@ def embedding(
     clips: Annotated[Path, typer.Option(help="A folder of rendered clips.")],
     validation: Annotated[Path, typer.Option(help="A folder with labels.csv and audio.")],
     count: Annotated[int, typer.Option(min=50, help="How many clips of music from the corpus.")] = 400,
+    corpus: Annotated[
+        Path | None, typer.Option(help="The corpus folder, for language, key, mode, tempo and instrument.")
+    ] = None,
     write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
 ) -> None:
     """Print how rich the embedding is, beside mel statistics and vibenet's pooled feature."""
     from tunelab.evaluation.embedding import embedding_report
     from tunelab.training.finish import update_card
 
-    rows = embedding_report(bundle, clips, validation, count)
+    rows = embedding_report(bundle, clips, validation, count, corpus)
     if write:
         update_card(bundle, {"embedding": rows})
     for name, row in rows.items():

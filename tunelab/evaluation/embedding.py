@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunelab.errors import SettingsError
+from tunelab.evaluation.probes import rendered, spoken
 from tunelab.types import FloatArray
 
 if TYPE_CHECKING:
@@ -95,10 +96,13 @@ def mel_statistics(mel: FloatArray) -> FloatArray:
     return np.concatenate([mel.mean(0), mel.std(0)]).astype(np.float32)
 
 
-def embedding_report(bundle: Path, clips: Path, validation: Path, count: int = 400) -> dict[str, Any]:
+def embedding_report(
+    bundle: Path, clips: Path, validation: Path, count: int = 400, corpus: Path | None = None
+) -> dict[str, Any]:
     """The card's rows: genre of real songs, and package of origin of ``count`` clips of music from the corpus.
 
-    The encoder heard the corpus's training clips, so the packages say less than the genres.
+    With the corpus also the language of speech, and key, mode, tempo and instrument of rendered pieces. The encoder
+    heard the corpus's training clips, so all these say less than the genres.
 
     Raises:
         FileNotFoundError: no training clips are rendered.
@@ -111,20 +115,31 @@ def embedding_report(bundle: Path, clips: Path, validation: Path, count: int = 4
     table = table[table.source == "emotify"]
     of_songs = song_features(opened, [validation / path for path in table.path])
     of_clips, packages = clip_features(opened, clips, count)
-    return {
+    rows = {
         "participation_ratio": {name: round(participation_ratio(values), 1) for name, values in of_songs.items()},
         "genre": compare(of_songs, table.genre.to_numpy()),
         "package": compare(of_clips, packages),
     }
+    if corpus is not None:
+        for known in (spoken(corpus, opened.mel.num_samples), rendered(corpus, opened.mel.num_samples)):
+            if known.windows:
+                features = window_features(opened, known.windows)
+                rows |= {name: compare(features, labels) for name, labels in known.labels.items()}
+    return rows
 
 
 def song_features(bundle: Bundle, paths: list[Path]) -> dict[str, FloatArray]:
-    """Features of audio files at the bundle's rate: the embedding, mel statistics, and vibenet's pooled feature.
-
-    vibenet, which runs on one thread, works beside the encoder.
-    """
+    """:func:`window_features` of audio files at the bundle's rate."""
     import soundfile as sf
 
+    return window_features(bundle, (sf.read(path, dtype="float32")[0] for path in paths))
+
+
+def window_features(bundle: Bundle, windows: Iterable[FloatArray]) -> dict[str, FloatArray]:
+    """Features of samples at the bundle's rate: the embedding, mel statistics, and vibenet's pooled feature.
+
+    Samples are cut or repeated to the bundle's window. vibenet, which runs on one thread, works beside the encoder.
+    """
     from tunelab.audio.mel import LogMel
     from tunelab.encoder import load_engine
     from tunelab.training.teachers import Vibenet
@@ -137,8 +152,8 @@ def song_features(bundle: Bundle, paths: list[Path]) -> dict[str, FloatArray]:
 
     embeddings, statistics, theirs = [], [], []
     with ThreadPoolExecutor(1) as beside:
-        for path in paths:
-            samples = np.resize(sf.read(path, dtype="float32")[0], bundle.mel.num_samples)
+        for audio in windows:
+            samples = np.resize(audio, bundle.mel.num_samples)
             theirs.append(beside.submit(pooled, samples))
             if len(theirs) > WAITING:
                 theirs[-WAITING].result()

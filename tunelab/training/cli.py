@@ -107,18 +107,43 @@ def pretrain(
     minutes: Annotated[float, typer.Option(help="Time budget.")] = 44.0,
     run: Annotated[str, typer.Option(help="Name of the run, a folder in CORPUS.")] = "run1",
     init: Annotated[Path | None, typer.Option(help="A bundle whose encoder to go on from.")] = None,
+    masked: Annotated[float, typer.Option(min=0, help="Weight of the masked objective.")] = 0.0,
+    contrast: Annotated[float, typer.Option(min=0, help="Weight of the contrastive objective.")] = 0.0,
+    ema: Annotated[float, typer.Option(min=0, max=0.9999, help="Share that averaged weights keep; 0: none.")] = 0.0,
 ) -> None:
     """Pre-train the encoder and keep the embeddings of all clips."""
     from tunelab.training.embed import embed_clips
+    from tunelab.training.objectives import Objective
     from tunelab.training.pretrain import PretrainConfig
     from tunelab.training.pretrain import pretrain as run_pretraining
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    config = PretrainConfig(minutes=minutes)
+    objective = Objective(masked=masked, contrast=contrast)
+    config = PretrainConfig(minutes=minutes, objective=objective, ema=ema)
     if init is not None:
         config = replace(config, init=str(init), growth=((0.0, 6),), muon_lr=6e-4, projectors_first=0.03)
     run_pretraining(corpus / "clips", corpus / run, config)
     embed_clips(corpus / "clips", corpus / run)
+
+
+@commands.command("ablate")
+def ablate(
+    corpus: Corpus,
+    minutes: Annotated[float, typer.Option(help="Time budget of each run.")] = 5.0,
+    only: Annotated[str, typer.Option(help="Names of the runs, comma-separated; by default all.")] = "",
+) -> None:
+    """Short runs from nothing that differ in one choice each, and a table of what they reach. Call again to resume."""
+    from tunelab.training.ablation import VARIANTS, table
+    from tunelab.training.ablation import ablate as run_variants
+
+    names = tuple(only.split(",")) if only else tuple(VARIANTS)
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(VARIANTS)}", param_hint="--only")
+    rows = []
+    for row in run_variants(corpus / "clips", corpus / "ablation", minutes, names):
+        typer.echo(f"{row['name']}: {row['clip_steps']} clip-steps, mean r {row['mean_r']:.3f}", err=True)
+        rows.append(row)
+    typer.echo(table(rows))
 
 
 @commands.command("curve")
@@ -189,6 +214,25 @@ def write(
     for head, row in card["heads"].items():
         interval = row.get("ci95", "")
         typer.echo(f"{head:17} r {row['pearson_r']:.3f} {interval} {'shipped' if row['shipped'] else 'dropped'}")
+
+
+@commands.command("liveness")
+def liveness(
+    corpus: Corpus,
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    count: Annotated[int, typer.Option(min=20, help="Tracks to train on; a third as many judge.")] = 180,
+    write: Annotated[bool, typer.Option(help="Write the row into the bundle's card.")] = True,
+) -> None:
+    """Train a head for liveness on whole tracks, and hold it against the gate."""
+    from tunelab.encoder.bundle import Bundle
+    from tunelab.training.finish import update_liveness
+    from tunelab.training.liveness import judge, whole_tracks
+
+    opened = Bundle.open(bundle)
+    row = judge(*(whole_tracks(corpus, split, n, opened) for split, n in (("train", count), ("heldout", count // 3))))
+    if write:
+        update_liveness(bundle, row)
+    typer.echo(f"liveness r {row['pearson_r']:.3f} {row['ci95']}, n = {row['n']}: {row['why']}")
 
 
 @commands.command("quantise")

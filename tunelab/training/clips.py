@@ -14,9 +14,11 @@ import soxr
 from safetensors.numpy import save_file
 
 from tunelab.audio.mel import LogMel, MelConfig
+from tunelab.training.melody import key_of
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
+from tunelab.training.speech import speaker_of
 from tunelab.training.teachers import Vibenet
-from tunelab.training.voice import SAMPLE_RATE, mix, reverberate, rms, sing
+from tunelab.training.voice import SAMPLE_RATE, Vocal, mix, reverberate, rms, sing, take_apart
 from tunelab.types import FloatArray
 
 CLIP_SAMPLES = 30 * SAMPLE_RATE
@@ -25,7 +27,9 @@ DENSE_STEP = 10_240
 DENSE_ROWS = 46
 SHARD = 64
 KINDS = ("music", "speech", "speech+music", "sung", "sung+music")
-KIND_WEIGHTS = (0.56, 0.07, 0.13, 0.04, 0.20)
+KIND_WEIGHTS = (0.52, 0.06, 0.13, 0.04, 0.25)
+VOCALS = 24
+"""Taken-apart speech that is kept, to be sung again to another melody."""
 ACOUSTIC_SCORE, ELECTRONIC_SCORE = 5, 6
 """Kinds of music alone that was rendered from scores: what played is known."""
 BAND_SHARE, BAND_HZ = 0.35, (3500.0, 7900.0)
@@ -96,9 +100,11 @@ class Renderer:
         self._shares = np.sqrt([len(group) for group in self._music])
         self._shares /= self._shares.sum()
         speech = table[table.kind == "speech"]
-        folders = speech.path.map(lambda path: str(Path(path).parent))
-        self._speakers = [list(group.path) for _, group in speech.groupby(folders)]
-        self._sung: list[FloatArray] = []
+        speakers = [group for _, group in speech.groupby([speaker_of(path) for path in speech.path])]
+        self._speakers = [list(group.path) for group in speakers]
+        self._speaker_shares = np.sqrt([group.seconds.sum() for group in speakers])
+        self._speaker_shares /= self._speaker_shares.sum()
+        self._vocals: list[Vocal] = []
 
     def clip(self) -> Clip:
         """Draw the next clip."""
@@ -110,7 +116,7 @@ class Renderer:
             music, package = self._draw_music()
         voice, level = np.zeros(CLIP_SAMPLES, np.float32), 0.0
         if name != "music":
-            voice = self._speech(30.0) if "speech" in name else self._singing()
+            voice = self._speech(30.0) if "speech" in name else self._singing(music)
             if rng.random() < 0.5:
                 voice = reverberate(voice, rng)
             level = rng.uniform(-8, 9)
@@ -152,21 +158,26 @@ class Renderer:
         return resampled[: int((seconds - 7) * SAMPLE_RATE)] if seconds > 20 else resampled
 
     def _speech(self, seconds: float) -> FloatArray:
-        """Recordings of one folder (most often one speaker) joined with short pauses."""
+        """Recordings of one speaker joined with short pauses."""
         need = int(seconds * SAMPLE_RATE)
-        paths = self._speakers[int(self._rng.integers(len(self._speakers)))]
+        paths = self._speakers[int(self._rng.choice(len(self._speakers), p=self._speaker_shares))]
         parts: list[FloatArray] = []
         while sum(map(len, parts)) < need:
             part = self._read(str(paths[int(self._rng.integers(len(paths)))]), 0.0, 15.0)
             parts += [part, np.zeros(int(self._rng.uniform(0.05, 0.5) * SAMPLE_RATE) + 1, np.float32)]
         return np.concatenate(parts)[:need]
 
-    def _singing(self) -> FloatArray:
-        # WORLD is slow: a sung phrase is kept and reused over other music.
-        if len(self._sung) < 4 or self._rng.random() < 0.3:
-            self._sung.append(sing(self._speech(9.0), self._rng))
-        phrase = self._sung[int(self._rng.integers(len(self._sung)))]
-        return np.roll(np.resize(phrase, CLIP_SAMPLES), int(self._rng.integers(CLIP_SAMPLES)))
+    def _singing(self, music: FloatArray) -> FloatArray:
+        """30 s of one singer, phrases and rests, mostly in the key of the music."""
+        rng = self._rng
+        # Taking a voice apart is slow: it is done for some clips only, and each vocal is sung again, differently.
+        if len(self._vocals) < 4 or rng.random() < 0.25:
+            self._vocals = [*self._vocals[-(VOCALS - 1) :], take_apart(self._speech(9.0))]
+        key = key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None
+        phrase = sing(self._vocals[int(rng.integers(len(self._vocals)))], rng, key)
+        rest = np.zeros(int(rng.uniform(0.0, 5.0) * SAMPLE_RATE), np.float32)
+        whole = np.concatenate([phrase, rest])
+        return np.roll(np.resize(whole, CLIP_SAMPLES), int(rng.integers(CLIP_SAMPLES)))
 
 
 def equalise(samples: FloatArray, decibels: npt.NDArray[np.float64]) -> FloatArray:

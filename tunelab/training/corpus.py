@@ -16,6 +16,7 @@ import soundfile as sf
 
 from tunelab.errors import SettingsError
 from tunelab.training.duplicates import drop_duplicates
+from tunelab.training.speech import DECODED, decode_prompts
 from tunelab.training.stems import MIXED, STEM_PACKAGES, mix_stems
 from tunelab.training.tracker import MODULE_SUFFIXES, RENDERED, render_modules
 
@@ -34,6 +35,11 @@ SPEECH_PACKAGES: tuple[str, ...] = (
     "klettres-data",
     "ktuberling-data",
     "qabcs-data",
+    "asterisk-core-sounds-en-g722",
+    "asterisk-core-sounds-es-g722",
+    "asterisk-core-sounds-fr-g722",
+    "asterisk-core-sounds-it-g722",
+    "asterisk-core-sounds-ru-g722",
 )
 """Packages whose short recordings are spoken; everything else is music when it is long enough."""
 
@@ -57,7 +63,8 @@ class Track:
         seconds: its length.
         kind: ``music`` or ``speech``.
         split: ``train`` or ``heldout``.
-        source: ``file``, ``archive`` (a member of one), ``tracker`` (a rendered module) or ``stems`` (mixed).
+        source: ``file``, ``archive`` (a member of one), ``tracker`` (a rendered module), ``stems`` (mixed) or
+            ``prompt`` (of a telephone exchange, decoded).
         sha256: of the file's bytes.
     """
 
@@ -105,7 +112,9 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
     folder = root / package
     speech, stems = package in SPEECH_PACKAGES, package.startswith(STEM_PACKAGES)
     unpack_archives(folder)
-    if not speech:
+    if speech:
+        decode_prompts(folder)
+    else:
         render_modules(folder)
     if stems:
         mix_stems(folder)
@@ -117,6 +126,8 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
             continue
         if package == "tuxpaint-stamps-default" and "_desc" not in path.name:
             continue  # the others are noises of the pictured things
+        if package == "qabcs-data" and "noises" in path.parts:
+            continue
         try:
             info = sf.info(path)
             seconds = info.frames / info.samplerate
@@ -142,6 +153,8 @@ def source_of(path: Path) -> str:
     """How a file came to be, as in :attr:`Track.source`."""
     if path.name.endswith(RENDERED):
         return "tracker"
+    if path.name.endswith(DECODED):
+        return "prompt"
     if path.name == MIXED and path.with_name("song.ogg").exists():
         return "stems"
     return "archive" if path.parent.suffix == UNPACKED else "file"

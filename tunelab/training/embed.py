@@ -13,20 +13,28 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
-from tunelab.training.pretrain import load_clips
-from tunelab.training.student import FREQUENCY_PATCHES, TIME_PATCHES, Student
+from tunelab.training.precision import quick_arithmetic
+from tunelab.training.student import AUXILIARY, FREQUENCY_PATCHES, TIME_PATCHES, Student
+from tunelab.training.targets import load_clips
 from tunelab.types import FloatArray
 
 BATCH, WORKERS = 4, 2
 
 
 def load_student(run: Path) -> Student:
-    """The student of a finished run, in evaluation mode."""
+    """The student of a finished run, in evaluation mode.
+
+    Raises:
+        ValueError: the weights are not such a student's.
+    """
     weights = load_file(run / "student.safetensors")
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("ast.layers."))
     sizes = [weights[f"{name}.bias"].shape[0] for name in ("to_dense", "to_trunk", "to_scores.2")]
-    student = Student(layers, *sizes)
-    student.load_state_dict(weights)
+    config = json.loads((run / "run.json").read_text())["config"]
+    student = Student(layers, *sizes, width=config["width"], pooling=config["pooling"])
+    missing, unexpected = student.load_state_dict(weights, strict=False)
+    if unexpected or any(not name.startswith(AUXILIARY) for name in missing):
+        raise ValueError(f"{run.name} holds another kind of encoder")
     # All tokens at once: the fused attention is the quicker one here.
     student.ast.config._attn_implementation = "sdpa"
     return student.eval().requires_grad_(False)
@@ -39,14 +47,14 @@ def patches_kept(time_stride: int) -> torch.Tensor:
 
 
 def embed_mels(student: Student, mels: npt.NDArray[np.uint8], mean: float, std: float, time_stride: int) -> FloatArray:
-    """Quantised mels ``(n, 1876, 128)`` -> embeddings, float32 ``(n, 768)``, in bf16 arithmetic."""
+    """Quantised mels ``(n, 1876, 128)`` -> embeddings, float32 ``(n, 768)``, in :func:`quick_arithmetic`."""
     kept = patches_kept(time_stride)[None]
 
     def embed(start: int) -> FloatArray:
         decibels = torch.from_numpy(mels[start : start + BATCH]).float() * MEL_STEP_DB + MEL_FLOOR_DB
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            tokens = student.tokens((decibels - mean) / std, kept.expand(len(decibels), -1))
-            embeddings: FloatArray = tokens.float().mean(1).numpy()
+        with torch.inference_mode(), quick_arithmetic():
+            embedded = student.embed((decibels - mean) / std, kept.expand(len(decibels), -1))
+            embeddings: FloatArray = embedded.float().numpy()
         return embeddings
 
     torch.set_num_threads(1)

@@ -132,6 +132,13 @@ def update_card(bundle: Path, parts: dict[str, Any]) -> dict[str, Any]:
     return card
 
 
+def update_liveness(bundle: Path, row: dict[str, Any]) -> None:
+    """Put what a head for liveness reached into a bundle's card."""
+    card = json.loads((bundle / "card.json").read_text())
+    dropped = card["dropped"] | {"liveness": {key: row[key] for key in ("pearson_r", "why")}}
+    update_card(bundle, {"heads": card["heads"] | {"liveness": row}, "dropped": dropped})
+
+
 def _write_card(bundle: Path, card: dict[str, Any]) -> None:
     write_json(bundle / "card.json", card)
     (bundle / "README.md").write_text(card_markdown(card), encoding="utf-8")

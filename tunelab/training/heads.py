@@ -39,14 +39,19 @@ def train_head(
     epochs: int = 50,
     patience: int = 10,
     seed: int = 0,
+    cross_entropy: bool | None = None,
 ) -> TrainedHead:
     """Fit one head and keep the epoch with the best Pearson r on the development clips.
 
     Args:
-        head: one of :data:`tunelab.types.HEADS`; decides the loss.
+        head: its name; decides the loss where it is one of :data:`tunelab.types.HEADS`.
         train: embeddings ``(n, 768)`` and labels ``(n,)`` in 0..1.
         development: the same, of packages that are in neither of the others.
         heldout: embeddings ``(m, 768)`` that are only predicted.
+        epochs: at most.
+        patience: epochs without a better r after which it ends.
+        seed: of weights, order and dropout.
+        cross_entropy: the loss, where it is not to follow from the name.
 
     Returns:
         The head, with the standardisation of the embedding folded into its first layer. The same inputs and seed
@@ -64,7 +69,7 @@ def train_head(
         network.train()
         for index in torch.split(torch.randperm(len(x)), 64):
             logits = network(x[index])[:, 0]
-            if head in CROSS_ENTROPY:
+            if head in CROSS_ENTROPY if cross_entropy is None else cross_entropy:
                 loss = functional.binary_cross_entropy_with_logits(logits, y[index])
             else:
                 loss = functional.mse_loss(logits.sigmoid(), y[index])

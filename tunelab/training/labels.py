@@ -68,6 +68,8 @@ look saw no gain."""
 KNOWN_ACOUSTIC: dict[int, float] = {ACOUSTIC_SCORE: 0.95, ELECTRONIC_SCORE: 0.04}
 """Acousticness of music that was rendered from scores, by the kind of clip. It has no voice either."""
 KNOWN_INSTRUMENTAL = 0.9
+LEAST_LEFT = 0.12
+"""Share of instrumentalness that a voice alone leaves."""
 CONSTRUCTED = frozenset({"instrumentalness", "speechiness"})
 """Heads whose labels are overruled where voice was added."""
 RENDERED = frozenset({"acousticness", "instrumentalness"})
@@ -121,6 +123,8 @@ class Labeller:
         unscaled = cls(mean, std, score, place, genre, {})._unscaled(scores, tags, known)
         # What was rendered is no sample of ordinary music: the scale is not measured on it.
         music = (known[:, 3] == 0) & ~np.isin(known[:, 0], list(KNOWN_ACOUSTIC))
+        if not music.any():  # a corpus of speech alone
+            music[:] = True
         return cls(mean, std, score, place, genre, {head: percentiles(unscaled[head][music]) for head in HEADS})
 
     def blend(self, scores: FloatArray, tags: FloatArray, head: str, weight: float) -> FloatArray:
@@ -166,9 +170,17 @@ class Labeller:
 
     def _unscaled(self, scores: FloatArray, tags: FloatArray, known: FloatArray) -> dict[str, FloatArray]:
         labels = {head: self.blend(scores, tags, head, TAG_WEIGHTS[head]) for head in HEADS}
-        # Any voice that is heard ends "instrumental": at equal level (share one half) a third of it is left.
-        labels["instrumentalness"] = np.clip(labels["instrumentalness"], 0.01, None) * np.exp(-2.2 * known[:, 2])
+        labels["instrumentalness"] = np.clip(labels["instrumentalness"], 0.01, None) * left_of_instrumental(known[:, 2])
         return labels
+
+
+def left_of_instrumental(voice: FloatArray) -> FloatArray:
+    """What a voice leaves of instrumentalness, by its share of the loudness, 0..1: any voice that is heard ends it.
+
+    A voice 8 dB below the music leaves a half, one at the music's level a seventh, a voice alone an eighth.
+    """
+    left: FloatArray = LEAST_LEFT + (1 - LEAST_LEFT) * np.exp(-7.0 * voice)
+    return left
 
 
 def sources(head: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from tunelab.training.precision import quick_dtype
+
 
 def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """The nearest half-orthogonal matrix, roughly: all singular values end near 1 (0.7..1.2), by Newton-Schulz.
@@ -15,7 +17,7 @@ def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     Leading dimensions are a batch of matrices.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(quick_dtype())
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

@@ -22,6 +22,8 @@ SOUND_FONTS: dict[str, str] = {
     "MuseScore_General.sf3": "Expat",
 }
 """Sound fonts in Debian main (fluid-soundfont-gm, timgm6mb-soundfont, musescore-general-soundfont): licences."""
+PIECES = "pieces.csv"
+"""In each package: what is known of its pieces."""
 SECONDS = 50.0
 RATE = 32_000
 
@@ -65,7 +67,7 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
                 continue
             _render(synthesizer, piece.midi, font, audio, rng)
             made += 1
-        with (folder / "pieces.csv").open("w", newline="") as file:
+        with (folder / PIECES).open("w", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             table.writerows(rows)

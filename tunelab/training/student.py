@@ -13,15 +13,20 @@ FREQUENCY_PATCHES, TIME_PATCHES, PATCH = 8, 117, 16
 PATCHES = FREQUENCY_PATCHES * TIME_PATCHES
 CROP_PATCHES = 17
 """Time patches of a contiguous crop: 4.35 s."""
+WIDTH = 768
+POOLINGS = ("mean", "cls", "both")
+"""Mean of the patch tokens, the first special token, or the mean of these two. Bundles are pooled by the mean."""
+AUXILIARY = ("to_patches.", "to_view.")
+"""Parts that only further objectives need; they are not kept with a run."""
 
 
-def ast_config(layers: int) -> ASTConfig:
-    """The shape of tunelab-v1 with ``layers`` blocks."""
+def ast_config(layers: int, width: int = WIDTH) -> ASTConfig:
+    """The shape of tunelab-v1 with ``layers`` blocks, or a narrower one; heads are 64 wide."""
     config = ASTConfig(
-        hidden_size=768,
+        hidden_size=width,
         num_hidden_layers=layers,
-        num_attention_heads=12,
-        intermediate_size=3072,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
         num_mel_bins=128,
         max_length=1876,
         patch_size=PATCH,
@@ -41,54 +46,91 @@ class Student(nn.Module):
         dense: width of the dense target per token.
         trunk: width of the teacher's trunk.
         scores: number of clip-level scores.
+        width: of tokens and embedding.
+        pooling: one of :data:`POOLINGS`.
     """
 
-    def __init__(self, layers: int, dense: int, trunk: int, scores: int) -> None:
+    def __init__(
+        self, layers: int, dense: int, trunk: int, scores: int, *, width: int = WIDTH, pooling: str = "mean"
+    ) -> None:
         super().__init__()
-        self.ast = ASTModel(ast_config(layers))
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling is one of {', '.join(POOLINGS)}")
+        self.pooling = pooling
+        self.ast = ASTModel(ast_config(layers, width))
         self.ast.layernorm = nn.Identity()
         self.ast.embeddings.position_embeddings.requires_grad_(False)
-        width = 768
         # Sum of a time and a frequency table: 125 rows are learnt quicker than 936.
         self.time = nn.Parameter(torch.randn(TIME_PATCHES, width) * 0.02)
         self.frequency = nn.Parameter(torch.randn(FREQUENCY_PATCHES, width) * 0.02)
         self.to_dense = nn.Linear(width, dense)
         self.to_trunk = nn.Linear(width, trunk)
         self.to_scores = nn.Sequential(nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, scores))
+        self.to_patches = nn.Sequential(nn.Linear(width, 512), nn.GELU(), nn.Linear(512, PATCH * PATCH))
+        self.to_view = nn.Linear(width, 128)
 
     def positions(self) -> torch.Tensor:
         """Position table of all patches, frequency-major, shape ``(936, 768)``."""
         return (self.frequency[:, None] + self.time[None]).reshape(PATCHES, -1)
 
+    def patches(self, mels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Chosen patches of spectrograms, shape ``(batch, k, 256)``; the arguments are those of :meth:`tokens`."""
+        batch = mels.shape[0]
+        patches = mels[:, : TIME_PATCHES * PATCH].reshape(batch, TIME_PATCHES, PATCH, FREQUENCY_PATCHES, PATCH)
+        patches = patches.permute(0, 3, 1, 4, 2).reshape(batch, PATCHES, PATCH * PATCH)
+        return patches.gather(1, kept[:, :, None].expand(-1, -1, PATCH * PATCH))
+
+    def hidden(self, patches: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Run the blocks on patches: both special tokens and the patches' own, shape ``(batch, 2 + k, width)``."""
+        embeddings = self.ast.embeddings
+        projection = embeddings.patch_embeddings.projection
+        hidden = nn.functional.linear(patches, projection.weight.flatten(1), projection.bias)
+        hidden = hidden + self.positions()[kept]
+        special = torch.cat([embeddings.cls_token, embeddings.distillation_token], 1).expand(len(patches), -1, -1)
+        hidden = torch.cat([special, hidden], 1)
+        for layer in self.ast.layers:
+            hidden = layer(hidden)
+        return hidden
+
     def tokens(self, mels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Run the blocks on chosen patches.
+        """Patch tokens after the last block.
 
         Args:
             mels: standardised, shape ``(batch, 1876, 128)``.
             kept: patch numbers (``f * 117 + t``), shape ``(batch, k)``.
 
         Returns:
-            Patch tokens after the last block, shape ``(batch, k, 768)``.
+            Shape ``(batch, k, width)``.
         """
-        batch = mels.shape[0]
-        patches = mels[:, : TIME_PATCHES * PATCH].reshape(batch, TIME_PATCHES, PATCH, FREQUENCY_PATCHES, PATCH)
-        patches = patches.permute(0, 3, 1, 4, 2).reshape(batch, PATCHES, PATCH * PATCH)
-        patches = patches.gather(1, kept[:, :, None].expand(-1, -1, PATCH * PATCH))
-        embeddings = self.ast.embeddings
-        projection = embeddings.patch_embeddings.projection
-        hidden = nn.functional.linear(patches, projection.weight.flatten(1), projection.bias)
-        hidden = hidden + self.positions()[kept]
-        special = torch.cat([embeddings.cls_token, embeddings.distillation_token], 1).expand(batch, -1, -1)
-        hidden = torch.cat([special, hidden], 1)
-        for layer in self.ast.layers:
-            hidden = layer(hidden)
-        return hidden[:, 2:]
+        return self.hidden(self.patches(mels, kept), kept)[:, 2:]
 
-    def forward(self, mels: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Token targets ``(batch, k, dense)``, their pooled form, trunk, and scores from the mean token."""
-        tokens = self.tokens(mels, kept)
-        pooled = tokens.mean(1)
-        return self.to_dense(tokens), self.to_dense(pooled), self.to_trunk(pooled), self.to_scores(pooled)
+    def pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``(batch, width)`` of what :meth:`hidden` returns."""
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mean = hidden[:, 2:].mean(1)
+        return mean if self.pooling == "mean" else (mean + hidden[:, 0]) / 2
+
+    def embed(self, mels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``(batch, width)``; the arguments are those of :meth:`tokens`."""
+        return self.pool(self.hidden(self.patches(mels, kept), kept))
+
+    def forward(self, mels: torch.Tensor, kept: torch.Tensor, views: int = 1) -> tuple[torch.Tensor, ...]:
+        """Token targets ``(batch, k, dense)``, their pooled form, trunk, scores, and the embedding of each view.
+
+        Args:
+            mels: as in :meth:`tokens`.
+            kept: as there; with several views, ``k / views`` patches for each of them, one after the other.
+            views: parts that are encoded apart; clip-level targets are told from the mean of their embeddings, whose
+                shape is ``(batch, views, width)``.
+        """
+        batch, count = kept.shape
+        apart = kept.reshape(batch * views, count // views)
+        hidden = self.hidden(self.patches(mels, kept).reshape(*apart.shape, PATCH * PATCH), apart)
+        seen = self.pool(hidden).reshape(batch, views, -1)
+        tokens = hidden[:, 2:].reshape(batch, count, -1)
+        pooled = seen.mean(1)
+        return self.to_dense(tokens), self.to_dense(pooled), self.to_trunk(pooled), self.to_scores(pooled), seen
 
     @torch.no_grad()
     def start_from(self, bundle: Path) -> None:
@@ -110,7 +152,7 @@ class Student(nn.Module):
 
     def grow(self, layers: int) -> None:
         """Append blocks whose output matrices are zero, up to ``layers``: the function stays exactly the same."""
-        fresh = ASTModel(ast_config(layers)).layers
+        fresh = ASTModel(ast_config(layers, self.ast.config.hidden_size)).layers
         for layer in fresh[len(self.ast.layers) :]:
             for output in (layer.attention.o_proj, layer.mlp.fc2):
                 nn.init.zeros_(output.weight)
@@ -128,3 +170,15 @@ def choose_patches(batch: int, crop: bool, generator: torch.Generator) -> torch.
     times = start + torch.arange(CROP_PATCHES)[None, None]
     rows = torch.arange(FREQUENCY_PATCHES)[None, :, None] * TIME_PATCHES
     return (rows + times).reshape(batch, count)
+
+
+def two_views(batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Patch numbers ``(batch, 136)``: half of them drawn from the first half of the time, half from the second."""
+    count, half = FREQUENCY_PATCHES * CROP_PATCHES // 2, TIME_PATCHES // 2
+    rows = torch.arange(FREQUENCY_PATCHES)[:, None] * TIME_PATCHES
+    views = []
+    for start in (0, TIME_PATCHES - half):
+        numbers = (rows + torch.arange(start, start + half)[None]).reshape(-1)
+        draws = torch.rand(batch, len(numbers), generator=generator).topk(count, dim=1).indices
+        views.append(numbers[draws])
+    return torch.cat(views, 1)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import scipy.signal
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import scipy.signal
+from scipy.ndimage import uniform_filter1d
+
+from tunelab.training.melody import FRAMES_PER_SECOND, PENTATONIC, SCALES, bend, melody
 from tunelab.types import FloatArray
 
 SAMPLE_RATE = 16_000
-SCALES: tuple[tuple[int, ...], ...] = (
-    (0, 2, 4, 5, 7, 9, 11),
-    (0, 2, 3, 5, 7, 8, 10),
-    (0, 2, 4, 7, 9),
-    (0, 3, 5, 7, 10),
-)
-"""Major, natural minor, and both pentatonics, in semitones above the tonic."""
 
 
 def rms(samples: FloatArray) -> float:
@@ -50,49 +48,94 @@ def reverberate(voice: FloatArray, rng: np.random.Generator) -> FloatArray:
     return wet
 
 
-def sing(speech: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Speech -> the same words on a random scale melody, with vibrato, by the WORLD vocoder.
+@dataclass(frozen=True, slots=True)
+class Vocal:
+    """Speech taken apart by the WORLD vocoder, one row for each 10 ms.
 
-    Args:
-        speech: float32, shape ``(n,)``, 16 kHz.
-        rng: decides register, scale, note lengths, vibrato and stretch.
-
-    Returns:
-        float32, about ``n`` times 1.2..1.9 samples long: sung vowels are longer than spoken ones.
+    Attributes:
+        voiced: bool, shape ``(frames,)``: where a pitch can be sung.
+        envelope: spectral envelope, shape ``(frames, 513)``; ``noise`` likewise, the aperiodic share.
+        noise: see there.
     """
+
+    voiced: npt.NDArray[np.bool_]
+    envelope: npt.NDArray[np.float64]
+    noise: npt.NDArray[np.float64]
+
+
+def take_apart(speech: FloatArray) -> Vocal:
+    """Speech, float32 ``(n,)`` at 16 kHz, to what :func:`sing` puts together again."""
     import pyworld
 
     samples = speech.astype(np.float64)
     f0, times = pyworld.dio(samples, SAMPLE_RATE, frame_period=10.0)
     envelope = pyworld.cheaptrick(samples, f0, times, SAMPLE_RATE, fft_size=1024)
     noise = pyworld.d4c(samples, f0, times, SAMPLE_RATE, fft_size=1024)
-    stretch = rng.uniform(1.2, 1.9)
-    index = np.minimum((np.arange(int(len(f0) * stretch)) / stretch).astype(int), len(f0) - 1)
-    f0, envelope, noise = f0[index], envelope[index], noise[index]
-    melody = _melody(len(f0), rng)
-    voiced = np.convolve(f0 > 0, np.ones(5) / 5, mode="same") > 0.3
-    pitch = np.where(voiced, melody, 0.0)
-    noise = np.where(voiced[:, None], noise * 0.6, noise)
-    formant = rng.uniform(0.9, 1.15)
-    bins = np.minimum(np.arange(envelope.shape[1]) / formant, envelope.shape[1] - 1).astype(int)
+    return Vocal(np.convolve(f0 > 0, np.ones(5) / 5, mode="same") > 0.3, envelope, noise)
+
+
+def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]] | None = None) -> FloatArray:
+    """The words of ``vocal`` on a random melody, with vibrato, by the WORLD vocoder.
+
+    Vowels are stretched, consonants hardly. In a third of the cases a second voice joins: the same notes a little
+    later, a third above or an octave below.
+
+    Args:
+        vocal: whose words.
+        rng: decides register, scale, note lengths, vibrato and stretch.
+        key: tonic and scale; drawn at random where it is not given.
+
+    Returns:
+        float32, at 16 kHz, some 1.1 to 2.4 times as long as the speech was.
+    """
+    scale = SCALES[int(rng.integers(len(SCALES)))] if key is None else key[1]
+    tonic = float(rng.uniform(0, 12)) if key is None else float(key[0])
+    if rng.random() < 0.4:
+        scale = PENTATONIC.get(scale, scale)
+    longer = np.where(vocal.voiced, rng.uniform(1.3, 2.6), rng.uniform(0.9, 1.2))
+    index = np.searchsorted(np.cumsum(longer), np.arange(int(longer.sum()))).clip(0, len(longer) - 1)
+    low = float(rng.uniform(42, 62))
+    notes = melody(len(index), rng, tonic, scale, low, float(rng.uniform(0.25, 0.7)))
+    breath, formant = float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.88, 1.18))
+    sung = _put_together(vocal, index, bend(notes, rng), breath, formant)
+    if rng.random() < 1 / 3:
+        interval = float(rng.choice([0.0, 0.0, 3.5, -12.0]))
+        other = notes + interval if interval != 3.5 else _third_above(notes, tonic, scale)
+        second = _put_together(vocal, index, bend(other, rng), breath, formant * float(rng.uniform(0.95, 1.05)))
+        late = int(rng.uniform(0.005, 0.04) * SAMPLE_RATE)
+        sung[late:] += np.float32(rng.uniform(0.3, 0.9)) * second[: len(sung) - late]
+    return compress(sung, float(rng.uniform(0.0, 0.6)))
+
+
+def _third_above(notes: npt.NDArray[np.float64], tonic: float, scale: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Each note raised by two steps of its scale."""
+    size = len(scale)
+    places = np.array(scale)
+    octave, semitone = np.divmod(notes - tonic, 12)
+    step = np.abs(places[None] - semitone[:, None]).argmin(1) + 2
+    return np.asarray(tonic + 12 * (octave + step // size) + places[step % size], np.float64)
+
+
+def _put_together(
+    vocal: Vocal, index: npt.NDArray[np.int64], pitch: npt.NDArray[np.float64], breath: float, formant: float
+) -> FloatArray:
+    import pyworld
+
+    voiced = vocal.voiced[index]
+    noise = np.where(voiced[:, None], vocal.noise[index] * breath, vocal.noise[index])
+    width = vocal.envelope.shape[1]
+    bins = np.minimum(np.arange(width) / formant, width - 1).astype(int)
+    envelope = np.ascontiguousarray(vocal.envelope[index][:, bins])
     sung = pyworld.synthesize(
-        pitch, np.ascontiguousarray(envelope[:, bins]), np.ascontiguousarray(noise), SAMPLE_RATE, 10.0
+        np.where(voiced, pitch, 0.0), envelope, np.ascontiguousarray(noise), SAMPLE_RATE, 1000 / FRAMES_PER_SECOND
     )
-    samples_sung: FloatArray = sung.astype(np.float32)
-    return samples_sung
+    return np.asarray(sung, np.float32)
 
 
-def _melody(frames: int, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Pitch in Hz for each 10-ms frame."""
-    scale = SCALES[int(rng.integers(len(SCALES)))]
-    tonic = rng.uniform(45, 62)
-    beat = rng.uniform(0.25, 0.6)
-    degree, notes = int(rng.integers(0, 7)), np.empty(0)
-    while notes.size < frames:
-        length = int(100 * beat * rng.choice([0.5, 1.0, 1.0, 2.0, 3.0]))
-        octave, step = divmod(degree, len(scale))
-        notes = np.append(notes, np.full(length, tonic + 12 * octave + scale[step]))
-        degree = int(np.clip(degree + rng.integers(-3, 4), 0, 11))
-    smooth = np.convolve(np.pad(notes[:frames], 4, mode="edge"), np.ones(9) / 9, mode="valid")
-    vibrato = rng.uniform(0.1, 0.6) * np.sin(2 * np.pi * rng.uniform(4.5, 6.5) * np.arange(frames) / 100)
-    return np.asarray(440.0 * 2 ** ((smooth + vibrato - 69) / 12))
+def compress(samples: FloatArray, share: float) -> FloatArray:
+    """Even out the level over 50 ms: ``share`` 0 leaves it, 1 makes it constant where there is any. RMS as before."""
+    width = SAMPLE_RATE // 20
+    level = np.sqrt(np.maximum(uniform_filter1d(np.square(samples, dtype=np.float64), width), 0.0))
+    floor = 0.03 * max(float(level.max(initial=0.0)), 1e-9)
+    evened: FloatArray = (samples * np.maximum(level, floor) ** -share).astype(np.float32)
+    return evened * np.float32(rms(samples) / max(rms(evened), 1e-9))

@@ -1,0 +1,77 @@
+"""Melodies to sing: random notes of a scale, in the key of the music beneath."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import scipy.signal
+
+from tunelab.types import FloatArray
+
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
+SCALES: tuple[tuple[int, ...], ...] = (MAJOR, MINOR, (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
+"""Major, natural minor, and both pentatonics, in semitones above the tonic."""
+PENTATONIC: dict[tuple[int, ...], tuple[int, ...]] = {MAJOR: SCALES[2], MINOR: SCALES[3]}
+FRAMES_PER_SECOND = 100
+_PROFILES = {
+    MAJOR: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    MINOR: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+}
+"""How well each semitone above the tonic fits a key: the probe-tone ratings of Krumhansl and Kessler (1982)."""
+
+
+def pitch_classes(samples: FloatArray, rate: int) -> npt.NDArray[np.float64]:
+    """Energy of each pitch class from C on between 80 Hz and 1.7 kHz, shape ``(12,)``, its sum 1 (0 of silence)."""
+    hertz, _, spectrum = scipy.signal.stft(samples, rate, nperseg=4096, noverlap=2048)
+    inside = (hertz >= 80) & (hertz <= 1700)
+    notes = np.round(12 * np.log2(hertz[inside] / 440.0) + 69).astype(int) % 12
+    energy = np.bincount(notes, np.abs(spectrum[inside]).mean(1), minlength=12)
+    return energy / max(float(energy.sum()), 1e-12)
+
+
+def key_of(samples: FloatArray, rate: int) -> tuple[int, tuple[int, ...]]:
+    """The tonic (0 is C) and the scale, :data:`MAJOR` or :data:`MINOR`, whose profile fits best.
+
+    Args:
+        samples: float32, shape ``(n,)``, of at least 0.3 s.
+        rate: in Hz.
+    """
+    energy = pitch_classes(samples, rate)
+    fits = {
+        (tonic, scale): float(np.corrcoef(np.roll(profile, tonic), energy + 1e-12 * np.arange(12))[0, 1])
+        for scale, profile in _PROFILES.items()
+        for tonic in range(12)
+    }
+    return max(fits, key=lambda key: fits[key])
+
+
+def melody(
+    frames: int, rng: np.random.Generator, tonic: float, scale: tuple[int, ...], low: float, beat: float
+) -> npt.NDArray[np.float64]:
+    """Notes in semitones (MIDI numbers), one for each 10-ms frame, shape ``(frames,)``: steps and small leaps.
+
+    Args:
+        frames: how many.
+        rng: decides the notes.
+        tonic: pitch class of the scale's first note; with a fraction, the tuning.
+        scale: semitones above the tonic.
+        low: the lowest note that may be sung; the highest is about an octave and a half above.
+        beat: seconds a quarter note.
+    """
+    tonic = low + (tonic - low) % 12
+    degree, notes = int(rng.integers(0, 7)), np.empty(0)
+    while notes.size < frames:
+        length = int(FRAMES_PER_SECOND * beat * rng.choice([0.5, 1.0, 1.0, 2.0, 3.0]))
+        octave, step = divmod(degree, len(scale))
+        notes = np.append(notes, np.full(length, tonic + 12 * octave + scale[step]))
+        degree = int(np.clip(degree + rng.integers(-3, 4), 0, 11))
+    return notes[:frames]
+
+
+def bend(notes: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Notes as a voice sings them: sliding into each other over 90 ms, with vibrato and a slow drift. In Hz."""
+    smooth = np.convolve(np.pad(notes, 4, mode="edge"), np.ones(9) / 9, mode="valid")
+    times = np.arange(len(notes)) / FRAMES_PER_SECOND
+    vibrato = rng.uniform(0.05, 0.6) * np.sin(2 * np.pi * rng.uniform(4.5, 6.5) * times)
+    drift = rng.uniform(0.0, 0.25) * np.sin(2 * np.pi * rng.uniform(0.2, 0.8) * times + rng.uniform(0, 6))
+    return np.asarray(440.0 * 2 ** ((smooth + vibrato + drift - 69) / 12))

@@ -1,0 +1,122 @@
+"""What one training step minimises: the distance to the teachers, and two terms that ask for more than they know."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
+from tunelab.training.precision import quick_arithmetic
+from tunelab.training.student import PATCHES, Student, choose_patches, two_views
+from tunelab.training.targets import DENSE_PCA, TAG_SHARE, VOICE_SHARE, Data, token_times
+
+HIDDEN_PATCHES = 24
+"""Patches of each clip that the masked objective asks for; the encoder does not see them."""
+TEMPERATURE = 0.1
+"""Of the contrastive objective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Levels vary by up to ``gain_db``; the other two are weights, 0 for an objective that is left out.
+
+    Attributes:
+        gain_db: see above.
+        masked: spectrogram patches that were not seen, told from the embedding and their places.
+        contrast: the two halves of a clip's time, encoded apart, find each other among the batch's clips (InfoNCE).
+    """
+
+    gain_db: float = 4.0
+    masked: float = 0.0
+    contrast: float = 0.0
+
+
+PLAIN = Objective()
+"""The teachers alone."""
+
+
+def loss_of(
+    student: Student,
+    data: Data,
+    index: torch.Tensor,
+    crop: bool,
+    generator: torch.Generator,
+    objective: Objective = PLAIN,
+) -> torch.Tensor:
+    """Variance-normalised distance to the targets of one batch; clip-level targets only when 30 s are seen."""
+    views = 2 if objective.contrast and not crop else 1
+    kept = two_views(len(index), generator) if views == 2 else choose_patches(len(index), crop, generator)
+    gain = (torch.rand(len(index), 1, 1, generator=generator) * 2 - 1) * objective.gain_db
+    decibels = data.mels[index].float() * MEL_STEP_DB + MEL_FLOOR_DB
+    mels = ((decibels + gain).clamp(min=MEL_FLOOR_DB) - data.mean) / data.std
+    wanted = data.dense[index].gather(1, token_times()[kept][:, :, None].expand(-1, -1, data.dense.shape[-1]))
+    with quick_arithmetic():
+        dense, pooled, trunk, scores, seen = (output.float() for output in student(mels, kept, views))
+    spread = data.dense.shape[-1] / (DENSE_PCA + VOICE_SHARE + TAG_SHARE)
+    loss = (_error(dense, wanted) + 4 * _error(pooled, wanted.mean(1))) * spread
+    if not crop:
+        loss = loss + functional.mse_loss(trunk, data.trunk[index]) + 2 * _error(scores, data.scores[index])
+    if objective.masked and not crop:
+        loss = loss + objective.masked * masked_loss(student, mels, kept, seen.mean(1), generator)
+    if views == 2:
+        loss = loss + objective.contrast * contrastive_loss(student.to_view(seen))
+    return loss
+
+
+def masked_loss(
+    student: Student, mels: torch.Tensor, kept: torch.Tensor, embeddings: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Mean square error of :data:`HIDDEN_PATCHES` patches that are not in ``kept``."""
+    draws = torch.rand(len(kept), PATCHES, generator=generator).scatter(1, kept, -1.0)
+    hidden = draws.topk(HIDDEN_PATCHES, dim=1).indices
+    told = student.to_patches(embeddings[:, None] + student.positions()[hidden])
+    return functional.mse_loss(told, student.patches(mels, hidden))
+
+
+def contrastive_loss(views: torch.Tensor) -> torch.Tensor:
+    """InfoNCE both ways between two views of each clip, shape ``(clips, 2, width)``: 1 where nothing is told apart."""
+    unit = functional.normalize(views, dim=-1)
+    similar = unit[:, 0] @ unit[:, 1].T / TEMPERATURE
+    right = torch.arange(len(views))
+    both = functional.cross_entropy(similar, right) + functional.cross_entropy(similar.T, right)
+    return both / (2 * math.log(max(len(views), 2)))
+
+
+def _error(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Mean square error over the targets that are known (not NaN)."""
+    known = ~wanted.isnan()
+    return (output - wanted).where(known, 0.0).square().sum() / known.sum().clamp(min=1)
+
+
+def set_gradients(
+    student: Student,
+    data: Data,
+    index: torch.Tensor,
+    crop: bool,
+    generators: list[torch.Generator],
+    pool: ThreadPoolExecutor,
+    objective: Objective = PLAIN,
+) -> float:
+    """Set every weight's gradient for one batch, cut into one part per generator; the parts run side by side.
+
+    Threads that meet once a step lose less on a busy machine than operators that are parallel inside.
+
+    Returns:
+        The loss.
+    """
+    weights = [weight for weight in student.parameters() if weight.requires_grad]
+
+    def part(numbers: torch.Tensor, generator: torch.Generator) -> tuple[float, tuple[torch.Tensor | None, ...]]:
+        loss = loss_of(student, data, numbers, crop, generator, objective)
+        return loss.item(), torch.autograd.grad(loss, weights, allow_unused=True)
+
+    losses, parts = zip(*pool.map(part, index.chunk(len(generators)), generators), strict=True)
+    for weight, *gradients in zip(weights, *parts, strict=True):
+        present = [gradient for gradient in gradients if gradient is not None]
+        weight.grad = torch.stack(present).mean(0) if present else None
+    return float(np.mean(losses))
