@@ -16,6 +16,7 @@ from tunelab.audio.mel import LogMel
 from tunelab.cli import app
 from tunelab.encoder import Bundle, load_engine
 from tunelab.errors import SettingsError
+from tunelab.evaluation import card
 from tunelab.evaluation.embedding import (
     clip_features,
     compare,
@@ -155,19 +156,31 @@ def test_command_writes_its_rows_into_the_card(
     table.to_csv(tmp_path / "songs" / "labels.csv", index=False)
     for path in table.path:
         sf.write(tmp_path / "songs" / path, 0.1 * rng.normal(size=80_000), 16_000)
+    spoken = [f"qabcs-data/{language}/{n}.wav" for language in ("de", "pl") for n in range(10)]
+    for path in spoken:
+        (tmp_path / "un" / path).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(tmp_path / "un" / path, 0.1 * rng.normal(size=82_000), 16_000)
+    pd.DataFrame({"path": spoken, "kind": "speech"}).to_parquet(tmp_path / "manifest.parquet")
     written: dict[str, Any] = {}
     monkeypatch.setattr(finish, "update_card", lambda folder, parts: written.update(parts))
     options = ("--bundle", bundle.path, "--clips", clips, "--validation", tmp_path / "songs", "--count", 60)
-    result = CliRunner().invoke(app, ["embedding", *map(str, options)])
+    result = CliRunner().invoke(app, ["embedding", *map(str, options), "--corpus", str(tmp_path)])
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     rows = written["embedding"]
     assert json.loads(json.dumps(rows)) == rows
     assert (rows["genre"]["n"], rows["genre"]["classes"]) == (20, 2)
     assert (rows["package"]["n"], rows["package"]["classes"]) == (40, 4)
     assert set(rows["participation_ratio"]) == {"tunelab", "mel statistics", "vibenet"}
+    assert (rows["language"]["n"], rows["language"]["classes"]) == (20, 2)
+    assert "key" not in rows
+    lines = card._embedding_rows(rows)
+    assert sum("language spoken (n = 20, 2 classes)" in line for line in lines) == 2
+    assert not any("rendered" in line for line in lines)
     written.clear()
-    CliRunner().invoke(app, ["embedding", *map(str, options), "--no-write"])
+    result = CliRunner().invoke(app, ["embedding", *map(str, options), "--no-write"])
     assert written == {}
+    assert "package: " in result.stdout
+    assert "language" not in result.stdout
 
 
 def test_one_class_is_nothing_to_compare() -> None:
