@@ -24,8 +24,10 @@ from tunelab.types import HEADS, FloatArray
 
 log = logging.getLogger(__name__)
 
-FITTED = 1500
+FITTED = 1000
 """Training clips that the heads are fitted on, evenly spread."""
+TIME_STRIDE = 4
+"""Every fourth time patch is looked at, as in training."""
 DEVELOPMENT = 5
 """Every fifth of them chooses the epoch instead."""
 
@@ -40,13 +42,16 @@ class Variant:
     musicnn: bool = True
 
 
+SMALL: dict[str, Any] = {"width": 256, "growth": ((0.0, 4),)}
+"""Of all runs but those that compare shapes: the real shape would see too little in a few minutes of a CPU."""
 VARIANTS: dict[str, Variant] = {
-    "plain": Variant("768 x 2, mean of the patch tokens, Muon, both teachers, voice"),
+    "plain": Variant("256 wide, 4 blocks, mean of the patch tokens, Muon, both teachers, voice"),
     "adamw": Variant("AdamW in place of Muon", {"muon_lr": 0.0}),
     "cls": Variant("a class token as the embedding", {"pooling": "cls"}),
     "both": Variant("mean of the class token and the patch tokens' mean", {"pooling": "both"}),
     "384x6": Variant("384 wide, 6 blocks", {"width": 384, "growth": ((0.0, 6),)}),
-    "768x6": Variant("768 wide, 6 blocks", {"growth": ((0.0, 6),)}),
+    "768x2": Variant("768 wide, 2 blocks", {"width": 768, "growth": ((0.0, 2),)}),
+    "768x6": Variant("768 wide, 6 blocks", {"width": 768, "growth": ((0.0, 6),)}),
     "no voice": Variant("without clips of speech or singing", voice=False),
     "no musicnn": Variant("without musicnn's tags as targets", musicnn=False),
     "masked": Variant("with unseen patches as a target", {"objective": Objective(masked=1.0)}),
@@ -81,7 +86,7 @@ def ablate(
         result = out / name / "ablation.json"
         if not result.exists():
             data = data or prepare(train)
-            config = replace(PretrainConfig(minutes=minutes, growth=((0.0, 2),)), **variant.changes)
+            config = replace(PretrainConfig(minutes=minutes), **{**SMALL, **variant.changes})
             run = pretrain(clips, out / name, config, _targets(data, train, variant))
             row = {"name": name, "about": variant.about, "minutes": minutes, "clip_steps": run["clip_steps"]}
             row |= judge(out / name, train, heldout)
@@ -107,8 +112,8 @@ def judge(run: Path, train: Mapping[str, Any], heldout: Mapping[str, Any]) -> di
     facts = json.loads((run / "run.json").read_text())
     student = load_student(run)
     spread = np.linspace(0, len(train["mel"]) - 1, min(FITTED, len(train["mel"]))).astype(int)
-    fitted = embed_mels(student, train["mel"][spread], facts["mean"], facts["std"], 4)
-    judged = embed_mels(student, heldout["mel"], facts["mean"], facts["std"], 2)
+    fitted = embed_mels(student, train["mel"][spread], facts["mean"], facts["std"], TIME_STRIDE)
+    judged = embed_mels(student, heldout["mel"], facts["mean"], facts["std"], TIME_STRIDE)
     labeller = Labeller.measure(*_answers(train))
     labels = labeller(*(values[spread] for values in _answers(train)))
     truth = labeller(*_answers(heldout))

@@ -99,8 +99,8 @@ def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]
     breath, formant = float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.88, 1.18))
     sung = _put_together(vocal, index, bend(notes, rng), breath, formant)
     if rng.random() < 1 / 3:
-        interval = float(rng.choice([0.0, 0.0, 3.5, -12.0]))
-        other = notes + interval if interval != 3.5 else _third_above(notes, tonic, scale)
+        others = (notes, notes, _third_above(notes, tonic, scale), notes - 12)
+        other = others[int(rng.integers(len(others)))]
         second = _put_together(vocal, index, bend(other, rng), breath, formant * float(rng.uniform(0.95, 1.05)))
         late = int(rng.uniform(0.005, 0.04) * SAMPLE_RATE)
         sung[late:] += np.float32(rng.uniform(0.3, 0.9)) * second[: len(sung) - late]
@@ -108,7 +108,7 @@ def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]
 
 
 def _third_above(notes: npt.NDArray[np.float64], tonic: float, scale: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Each note raised by two steps of its scale."""
+    """Each note raised by two steps of its scale, a third in those of seven notes."""
     size = len(scale)
     places = np.array(scale)
     octave, semitone = np.divmod(notes - tonic, 12)
