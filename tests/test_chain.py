@@ -19,10 +19,11 @@ from tunelab.service.app import create_app
 from tunelab.service.database import sync_session
 from tunelab.settings import load_settings
 from tunelab.training import clips, heads, musicnn
+from tunelab.training.config import PretrainConfig
 from tunelab.training.corpus import build_manifest, split_of
 from tunelab.training.embed import embed_clips
 from tunelab.training.finish import write_bundle
-from tunelab.training.pretrain import PretrainConfig, pretrain
+from tunelab.training.pretrain import pretrain
 from tunelab.training.teachers import Labels
 from tunelab.types import HEADS, FloatArray
 
@@ -80,7 +81,8 @@ def tiny_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "Vibenet", FakeVibenet)
     monkeypatch.setattr(clips, "SHARD", 8)
     # The vocoder is a tool of the full recipe.
-    monkeypatch.setattr(clips, "sing", lambda speech, rng: speech)
+    monkeypatch.setattr(clips, "take_apart", lambda speech: speech)
+    monkeypatch.setattr(clips, "sing", lambda speech, rng, key: speech)
     monkeypatch.setattr(musicnn, "_teacher", FakeMusicnn)
     # Twenty steps teach nobody anything; what is tested is that everything fits together.
     monkeypatch.setattr(heads, "GATE", -1.1)

@@ -13,7 +13,7 @@ from tests.training.rendered import write_clips
 from tunelab.training import ablation, pretrain
 from tunelab.training.ablation import VARIANTS, ablate, table
 from tunelab.training.cli import commands
-from tunelab.training.pretrain import PretrainConfig
+from tunelab.training.config import PretrainConfig
 from tunelab.training.targets import Data
 from tunelab.types import HEADS
 

@@ -13,12 +13,13 @@ import numpy as np
 
 from tunelab.evaluation.embedding import participation_ratio
 from tunelab.evaluation.metrics import pearson
+from tunelab.training.config import PretrainConfig
 from tunelab.training.embed import embed_mels, load_student
 from tunelab.training.heads import train_head
 from tunelab.training.labels import Labeller
 from tunelab.training.musicnn import TAGS
 from tunelab.training.objectives import Objective
-from tunelab.training.pretrain import PretrainConfig, pretrain
+from tunelab.training.pretrain import pretrain
 from tunelab.training.targets import Data, load_clips, prepare
 from tunelab.types import HEADS, FloatArray
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -110,18 +109,23 @@ def pretrain(
     masked: Annotated[float, typer.Option(min=0, help="Weight of the masked objective.")] = 0.0,
     contrast: Annotated[float, typer.Option(min=0, help="Weight of the contrastive objective.")] = 0.0,
     ema: Annotated[float, typer.Option(min=0, max=0.9999, help="Share that averaged weights keep; 0: none.")] = 0.0,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="A YAML file with any of the run's settings; it wins.")
+    ] = None,
 ) -> None:
-    """Pre-train the encoder and keep the embeddings of all clips."""
+    """Pre-train the encoder and keep the embeddings of all clips. Call again to resume."""
+    from tunelab.training.config import PretrainConfig, going_on, read_config
     from tunelab.training.embed import embed_clips
     from tunelab.training.objectives import Objective
-    from tunelab.training.pretrain import PretrainConfig
     from tunelab.training.pretrain import pretrain as run_pretraining
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     objective = Objective(masked=masked, contrast=contrast)
     config = PretrainConfig(minutes=minutes, objective=objective, ema=ema)
     if init is not None:
-        config = replace(config, init=str(init), growth=((0.0, 6),), muon_lr=6e-4, projectors_first=0.03)
+        config = going_on(init, config)
+    if config_file is not None:
+        config = read_config(config_file, config)
     run_pretraining(corpus / "clips", corpus / run, config)
     embed_clips(corpus / "clips", corpus / run)
 

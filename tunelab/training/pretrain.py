@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import save_file
 
 from tunelab.audio.mel import MelConfig
+from tunelab.training.config import PretrainConfig
 from tunelab.training.curve import draw_curve
-from tunelab.training.objectives import PLAIN, Objective, set_gradients
+from tunelab.training.objectives import set_gradients
 from tunelab.training.optimizer import Muon
-from tunelab.training.student import AUXILIARY, WIDTH, Student
+from tunelab.training.student import AUXILIARY, Student
 from tunelab.training.targets import Data, load_clips, prepare
 
 log = logging.getLogger(__name__)
@@ -27,46 +28,6 @@ log = logging.getLogger(__name__)
 MAPS_INTO_PARTS = frozenset({"q_proj", "k_proj", "v_proj", "fc1"})
 """Layers whose rows belong to heads or hidden units; of the others it is the columns."""
 CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class PretrainConfig:
-    """What one run does.
-
-    Attributes:
-        minutes: time budget; the learning rate follows its cosine.
-        batch: clips a step.
-        growth: shares of the time, and the number of blocks from then on.
-        muon_lr: peak learning rate of the blocks' matrices; where it is 0, AdamW takes these, too.
-        adam_lr: peak learning rate of everything else.
-        decay: weight decay.
-        seed: everything random follows from it.
-        checkpoint_s: seconds between checkpoints.
-        workers: threads that share each batch.
-        objective: what is minimised.
-        init: folder of a bundle whose encoder, mean and standard deviation the run begins with, or empty.
-        projectors_first: share of the time in which only the new projectors of such a run learn: what they ask for
-            before would undo a trained encoder.
-        ema: share of the averaged weights that each step keeps, and which are what the run ends with; 0 for none.
-        width: of tokens and embedding; bundles of this repository's shape have 768.
-        pooling: ``mean``, ``cls`` or ``both``; bundles are pooled by the mean.
-    """
-
-    minutes: float = 44.0
-    batch: int = 32
-    growth: tuple[tuple[float, int], ...] = ((0.0, 2), (0.7, 4), (0.93, 6))
-    muon_lr: float = 1.3e-3
-    adam_lr: float = 1e-3
-    decay: float = 0.05
-    seed: int = 1
-    checkpoint_s: float = 120.0
-    workers: int = 2
-    objective: Objective = PLAIN
-    init: str = ""
-    projectors_first: float = 0.0
-    ema: float = 0.0
-    width: int = WIDTH
-    pooling: str = "mean"
 
 
 def optimisers(

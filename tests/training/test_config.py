@@ -1,0 +1,43 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tunelab.errors import SettingsError
+from tunelab.training.config import PretrainConfig, going_on, read_config
+from tunelab.training.objectives import Objective
+
+
+def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("batch: 64\ngrowth: [[0, 2], [0.5, 6]]\nobjective: {masked: 0.5}\npooling: cls\n")
+    base = PretrainConfig(minutes=7, objective=Objective(contrast=0.2))
+    wanted = replace(
+        base, batch=64, growth=((0.0, 2), (0.5, 6)), objective=Objective(masked=0.5, contrast=0.2), pooling="cls"
+    )
+    assert read_config(path, base) == wanted
+    path.write_text("# nothing\n")
+    assert read_config(path, base) == base
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("batches: 64", "unknown: batches; there are minutes"),
+        ("objective: {mask: 1}", "unknown: mask; there are gain_db"),
+        ("objective: 1", "map names to values"),
+        ("- batch", "map names to values"),
+        ("batch: many", "batch: Input should be a valid integer"),
+        ("batch: [", "is no YAML"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=reason):
+        read_config(tmp_path / "run.yaml", PretrainConfig())
+
+
+def test_a_run_that_goes_on_has_all_blocks_and_waits_for_its_projectors() -> None:
+    config = going_on(Path("models/some"), PretrainConfig(minutes=3))
+    assert (config.init, config.minutes, config.growth) == ("models/some", 3, ((0.0, 6),))
+    assert config.projectors_first > 0
