@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tunelab.encoder import find_bundle
 from tunelab.evaluation.card import card_markdown, groups_of, head_row, make_card
-from tunelab.evaluation.listeners import listener_figures
+from tunelab.evaluation.listeners import listener_figures, means_by_kind
+from tunelab.evaluation.report import mean_lines
 from tunelab.types import HEADS
 
 EMOTIONS = ("calmness", "joyful_activation", "power", "sadness", "tenderness", "tension")
@@ -71,6 +73,20 @@ def test_clips_of_one_singer_are_one_group() -> None:
     table.loc[table.source == "mir1k", "path"] = [f"{n}.opus" for n in range(20)]
     [single] = listener_figures(table, {"instrumentalness": score})
     assert np.ptp(shared["ci95"]) > np.ptp(single["ci95"])
+
+
+def test_means_of_genres_and_of_singing() -> None:
+    table = _table()
+    scores = {"instrumentalness": np.linspace(0, 1, len(table), dtype=np.float32)}
+    means = means_by_kind(table, scores)
+    assert set(means) == {*table.genre.dropna(), "accompaniment", "with singing"}
+    assert sum(row["n"] for row in means.values()) == len(table)
+    for kind, chosen in (("accompaniment", table.vocals == 0), (table.genre[0], table.genre == table.genre[0])):
+        wanted = 100 * scores["instrumentalness"][chosen.to_numpy()].mean()
+        assert means[kind]["instrumentalness"] == pytest.approx(wanted, abs=0.06)
+    assert [line.split()[0] for line in mean_lines(means)] == [kind.split()[0] for kind in means]
+    rows = card_markdown(json.loads((find_bundle().path / "card.json").read_text()) | {"means": means})
+    assert f"| with singing | {means['with singing']['n']} | " in rows
 
 
 def test_card_names_what_was_dropped() -> None:

@@ -150,6 +150,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             f"| {row['head']} | {row['measure']} | {row['value']:.3f} | {row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} "
             f"| {row['n']} | {row['vibenet']:.3f} |"
         )
+    if "means" in card:
+        lines += ["", *_mean_rows(card["means"])]
     if "embedding" in card:
         lines += ["", "## The embedding", "", *_embedding_rows(card["embedding"])]
     if "int8" in card:
@@ -186,6 +188,19 @@ def _heads_rows(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"- Not shipped: {head}, {row['why']}." for head, row in rows.items() if not row["shipped"] and "why" in row
     ]
     return [*lines, "", *dropped] if dropped else lines
+
+
+def _mean_rows(means: Mapping[str, Mapping[str, float]]) -> list[str]:
+    heads = [name for name in next(iter(means.values())) if name != "n"]
+    lines = [
+        "Mean scores of the same songs, in points. No truth stands beside these; they show what to expect.",
+        "",
+        f"| songs | n | {' | '.join(heads)} |",
+        "|---" * (2 + len(heads)) + "|",
+    ]
+    for kind, row in means.items():
+        lines.append(f"| {kind} | {row['n']} | {' | '.join(f'{row[head]:.0f}' for head in heads)} |")
+    return lines
 
 
 PROBES = {

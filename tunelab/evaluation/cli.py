@@ -34,9 +34,9 @@ def evaluate(
     """
     from tunelab.encoder.bundle import Bundle
     from tunelab.evaluation.calibration import held_out, held_out_figures
-    from tunelab.evaluation.listeners import listener_figures, read_labels, samples
+    from tunelab.evaluation.listeners import listener_figures, means_by_kind, read_labels, samples
     from tunelab.evaluation.plots import plot_calibration, plot_listeners
-    from tunelab.evaluation.report import contradictions, lines, write_report
+    from tunelab.evaluation.report import contradictions, lines, mean_lines, write_report
     from tunelab.evaluation.scoring import score_folder
     from tunelab.training.finish import update_card
 
@@ -47,9 +47,10 @@ def evaluate(
     scores = score_folder(opened, validation, time_stride=time_stride or None, precision=precision)
     table = read_labels(validation)
     rows, on_labels = listener_figures(table, scores), held_out_figures(clips)
+    means = means_by_kind(table, scores)
     if write and not time_stride:
-        update_card(bundle, {"listeners": rows})
-    for line in lines(rows, on_labels):
+        update_card(bundle, {"listeners": rows, "means": means})
+    for line in (*lines(rows, on_labels), *mean_lines(means)):
         typer.echo(line)
     for line in contradictions(opened.card, on_labels):
         typer.echo(line, err=True)

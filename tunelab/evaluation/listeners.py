@@ -201,3 +201,22 @@ def listener_figures(table: Table, scores: Mapping[str, FloatArray]) -> list[dic
         )
         figures.append(asdict(figure))
     return figures
+
+
+def means_by_kind(table: Table, scores: Mapping[str, FloatArray]) -> dict[str, dict[str, float]]:
+    """Mean scores in points, 0 to 100, of each genre, and of accompaniment without and with singing.
+
+    The arguments are those of :func:`samples`.
+
+    Returns:
+        kind -> ``{"n": clips, head: points, ..}``, kinds in the order of their first clips.
+    """
+    kinds = table.genre.copy()
+    if "vocals" in table:
+        kinds = kinds.fillna(table.vocals.map({0: "accompaniment", 1: "with singing"}))
+    means = {}
+    for kind in dict.fromkeys(kinds.dropna()):
+        chosen = (kinds == kind).to_numpy()
+        points = {head: round(100 * float(np.mean(values[chosen])), 1) for head, values in scores.items()}
+        means[str(kind)] = {"n": int(chosen.sum()), **points}
+    return means

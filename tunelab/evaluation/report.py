@@ -25,6 +25,13 @@ def lines(listeners: Rows, held_out: Rows) -> Iterator[str]:
         yield f"{row['head']:17} {figures}  held-out labels, n = {row['n']}"
 
 
+def mean_lines(means: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """One line of text for each kind of ``means_by_kind``."""
+    for kind, row in means.items():
+        points = ", ".join(f"{head} {value:.0f}" for head, value in row.items() if head != "n")
+        yield f"{kind:17} {points}  mean points, n = {row['n']}"
+
+
 def with_interval(figure: Mapping[str, Any]) -> str:
     """``0.595 [0.521, 0.665]``."""
     return f"{figure['value']:.3f} [{figure['ci95'][0]:.3f}, {figure['ci95'][1]:.3f}]"

@@ -16,6 +16,7 @@ from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
 from tunelab.evaluation.listeners import read_labels
 from tunelab.heads.mlp import load_heads
+from tunelab.training.precision import quick_arithmetic
 from tunelab.types import FloatArray
 
 
@@ -59,7 +60,7 @@ def _reference(bundle: Bundle) -> Callable[[FloatArray], FloatArray]:
     encoder = load_maest(bundle)
 
     def encode(mels: FloatArray) -> FloatArray:
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode(), quick_arithmetic():
             embeddings: FloatArray = encoder(torch.from_numpy(mels)).float().numpy()
         return embeddings
 
