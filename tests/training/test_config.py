@@ -29,12 +29,27 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ("- batch", "map names to values"),
         ("batch: many", "batch: Input should be a valid integer"),
         ("batch: [", "is no YAML"),
+        ("batch: 0", "above 0"),
+        ("minutes: 0", "above 0"),
+        ("growth: []", "begin with a share of 0"),
+        ("growth: [[0.5, 2]]", "begin with a share of 0"),
+        ("growth: [[0, 4], [0.5, 2]]", "to rise"),
+        ("ema: 1", "below 1"),
+        ("pooling: max", "pooling is one of mean, cls, both"),
+        ("width: 100", "multiple of 64"),
+        ("init: models/some", "--init"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(SettingsError, match=reason):
         read_config(tmp_path / "run.yaml", PretrainConfig())
+
+
+def test_a_run_that_goes_on_keeps_its_width(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("width: 384")
+    with pytest.raises(SettingsError, match="768 wide"):
+        read_config(tmp_path / "run.yaml", going_on(Path("models/some"), PretrainConfig()))
 
 
 def test_a_run_that_goes_on_has_all_blocks_and_waits_for_its_projectors() -> None:

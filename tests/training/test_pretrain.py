@@ -167,6 +167,7 @@ def test_views_that_find_each_other_cost_nothing() -> None:
 
 def test_averaged_weights_lag_behind() -> None:
     student, average = Student(1, 10, 12, 8), Average(0.75)
+    average.steps = 100
     weight = student.to_trunk.weight
     with torch.no_grad():
         weight.fill_(0.0)
@@ -178,6 +179,13 @@ def test_averaged_weights_lag_behind() -> None:
         student.grow(2)
         average.add(student)
     assert "ast.layers.1.mlp.fc1.weight" in average.weights
+    # At first it forgets sooner.
+    young = Average(0.99)
+    with torch.no_grad():
+        for value in (0.0, *[1.0] * 20):
+            weight.fill_(value)
+            young.add(student)
+    assert young.weights["to_trunk.weight"].mean() > 0.99
     none = Average(0.0)
     none.add(student)
     assert none.weights == {}

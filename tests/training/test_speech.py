@@ -25,11 +25,11 @@ def _prompt(path: Path, seconds: float = 1.0) -> None:
 
 
 def test_prompts_are_decoded_once_and_signals_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("hello", "digits/1", "beep", "silence/2", "dial-tone"):
+    for name in ("hello", "digits/1", "beep", "silence/2", "dial-tone", "number-not-answering"):
         _prompt(tmp_path / f"{name}.g722")
     (tmp_path / "empty.g722").write_bytes(b"")
-    assert [path.stem for path in find_prompts(tmp_path)] == ["1", "empty", "hello"]
-    assert decode_prompts(tmp_path) == 2
+    assert [path.stem for path in find_prompts(tmp_path)] == ["1", "empty", "hello", "number-not-answering"]
+    assert decode_prompts(tmp_path) == 3
     assert "empty.g722: not decoded" in caplog.text
     samples, rate = sf.read(tmp_path / f"hello.g722{DECODED}")
     assert rate == 16_000
@@ -37,7 +37,7 @@ def test_prompts_are_decoded_once_and_signals_left_out(tmp_path: Path, caplog: p
     spectrum = np.abs(np.fft.rfft(samples))
     assert spectrum.argmax() * rate / len(samples) == pytest.approx(440, abs=2)
     before = (tmp_path / f"hello.g722{DECODED}").stat().st_mtime_ns
-    assert decode_prompts(tmp_path) == 2
+    assert decode_prompts(tmp_path) == 3
     assert (tmp_path / f"hello.g722{DECODED}").stat().st_mtime_ns == before
     assert not list(tmp_path.rglob(".*"))
 

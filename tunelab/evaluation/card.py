@@ -25,7 +25,7 @@ LIVENESS: dict[str, Any] = {
     "meaning": "how likely it was recorded before an audience",
     "truth": "held-out tracks of an earlier trial",
     "pearson_r": 0.448,
-    "why": "below the gate of 0.7 on the held-out tracks of an earlier trial; no head was trained for it since",
+    "why": "below the gate of 0.7 on the held-out tracks of an earlier trial",
 }
 """A seventh head that was dropped before the first release."""
 LIMITS: tuple[str, ...] = (
@@ -150,7 +150,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             f"| {row['head']} | {row['measure']} | {row['value']:.3f} | {row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} "
             f"| {row['n']} | {row['vibenet']:.3f} |"
         )
-    if "means" in card:
+    if card.get("means"):
         lines += ["", *_mean_rows(card["means"])]
     if "embedding" in card:
         lines += ["", "## The embedding", "", *_embedding_rows(card["embedding"])]
@@ -221,7 +221,7 @@ def _embedding_rows(rows: Mapping[str, Any]) -> list[str]:
         "What the embedding holds beyond the six scores, beside plainer features of the same clips. Probe: accuracy of",
         "a linear classifier in 5-fold cross-validation. Neighbour: how often the nearest other clip has the same",
         "label. Effective dimensions: the participation ratio of the real songs' embeddings. The songs were never",
-        "trained on, everything else was; languages are of few speakers each, so that row is about voices, too.",
+        "trained on, most of the rest was; languages are of few speakers each, so that row is about voices, too.",
         "",
         f"| clips | measure | chance | {' | '.join(names)} |",
         "|---" * (3 + len(names)) + "|",

@@ -60,6 +60,11 @@ def neighbour_agreement(features: FloatArray, labels: Labels) -> float:
     return float(np.mean(labels[similarity.argmax(1)] == labels))
 
 
+def can_compare(labels: Labels) -> bool:
+    """Whether there are two classes with :data:`LEAST_OF_A_CLASS` clips each."""
+    return bool((np.unique(labels, return_counts=True)[1] >= LEAST_OF_A_CLASS).sum() >= 2)
+
+
 def compare(features: Mapping[str, FloatArray], labels: Labels) -> dict[str, Any]:
     """Probe and neighbours of several features of the same clips.
 
@@ -101,8 +106,8 @@ def embedding_report(
 ) -> dict[str, Any]:
     """The card's rows: genre of real songs, and package of origin of ``count`` clips of music from the corpus.
 
-    With the corpus also the language of speech, and key, mode, tempo and instrument of rendered pieces. The encoder
-    heard the corpus's training clips, so all these say less than the genres.
+    With the corpus also the language of speech, and key, mode, tempo and instrument of rendered pieces, as far as there
+    are enough of them. The encoder heard most of the corpus, so all these say less than the genres.
 
     Raises:
         FileNotFoundError: no training clips are rendered.
@@ -121,10 +126,12 @@ def embedding_report(
         "package": compare(of_clips, packages),
     }
     if corpus is not None:
-        for known in (spoken(corpus, opened.mel.num_samples), rendered(corpus, opened.mel.num_samples)):
-            if known.windows:
+        for known_clips in (spoken, rendered):
+            known = known_clips(corpus, opened.mel.num_samples)
+            labels = {name: values for name, values in known.labels.items() if can_compare(values)}
+            if labels:
                 features = window_features(opened, known.windows)
-                rows |= {name: compare(features, labels) for name, labels in known.labels.items()}
+                rows |= {name: compare(features, values) for name, values in labels.items()}
     return rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tunelab.errors import SettingsError
 from tunelab.evaluation.embedding import participation_ratio
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.config import PretrainConfig
@@ -22,8 +22,6 @@ from tunelab.training.objectives import Objective
 from tunelab.training.pretrain import pretrain
 from tunelab.training.targets import Data, load_clips, prepare
 from tunelab.types import HEADS, FloatArray
-
-log = logging.getLogger(__name__)
 
 FITTED = 1000
 """Training clips that the heads are fitted on, evenly spread."""
@@ -53,8 +51,8 @@ VARIANTS: dict[str, Variant] = {
     "384x6": Variant("384 wide, 6 blocks", {"width": 384, "growth": ((0.0, 6),)}),
     "768x2": Variant("768 wide, 2 blocks", {"width": 768, "growth": ((0.0, 2),)}),
     "768x6": Variant("768 wide, 6 blocks", {"width": 768, "growth": ((0.0, 6),)}),
-    "no voice": Variant("without clips of speech or singing", voice=False),
-    "no musicnn": Variant("without musicnn's tags as targets", musicnn=False),
+    "no-voice": Variant("without clips of speech or singing", voice=False),
+    "no-musicnn": Variant("without musicnn's tags as targets", musicnn=False),
     "masked": Variant("with unseen patches as a target", {"objective": Objective(masked=1.0)}),
     "contrast": Variant("with the contrast of two halves", {"objective": Objective(contrast=0.5)}),
     "ema": Variant("with averaged weights", {"ema": 0.98}),
@@ -68,7 +66,7 @@ def ablate(
 
     Args:
         clips: folder of rendered and tagged clips.
-        out: a folder for each variant, with the run and ``ablation.json``.
+        out: a folder for each number of minutes and variant, with the run and ``ablation.json``.
         minutes: of each run.
         names: of :data:`VARIANTS`.
 
@@ -79,18 +77,22 @@ def ablate(
 
     Raises:
         KeyError: there is no such variant.
+        SettingsError: some clips have no tags.
     """
     chosen = {name: VARIANTS[name] for name in names}
     data: Data | None = None
     train, heldout = load_clips(clips, "train"), load_clips(clips, "heldout")
+    if np.isnan(train["tags"]).any() or np.isnan(heldout["tags"]).any():
+        raise SettingsError("some clips have no tags: run the command `tag` to its end first")
     for name, variant in chosen.items():
-        result = out / name / "ablation.json"
+        folder = out / f"{minutes:g} min" / name
+        result = folder / "ablation.json"
         if not result.exists():
             data = data or prepare(train)
             config = replace(PretrainConfig(minutes=minutes), **{**SMALL, **variant.changes})
-            run = pretrain(clips, out / name, config, _targets(data, train, variant))
+            run = pretrain(clips, folder, config, _targets(data, train, variant))
             row = {"name": name, "about": variant.about, "minutes": minutes, "clip_steps": run["clip_steps"]}
-            row |= judge(out / name, train, heldout)
+            row |= judge(folder, train, heldout)
             result.write_text(json.dumps(row, indent=2) + "\n")
         yield json.loads(result.read_text())
 
@@ -100,6 +102,8 @@ def _targets(data: Data, clips: Mapping[str, Any], variant: Variant) -> Data:
     kept = data.only(chosen)
     if not variant.musicnn:
         kept.dense[:, :, -len(TAGS) :] = float("nan")
+        # The labels of the heads were made from them, too.
+        kept.scores[:, -len(HEADS) :] = float("nan")
     return kept
 
 

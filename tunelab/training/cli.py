@@ -110,7 +110,8 @@ def pretrain(
     contrast: Annotated[float, typer.Option(min=0, help="Weight of the contrastive objective.")] = 0.0,
     ema: Annotated[float, typer.Option(min=0, max=0.9999, help="Share that averaged weights keep; 0: none.")] = 0.0,
     config_file: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file with any of the run's settings; it wins.")
+        Path | None,
+        typer.Option("--config", exists=True, dir_okay=False, help="A YAML file with any of the run's settings."),
     ] = None,
 ) -> None:
     """Pre-train the encoder and keep the embeddings of all clips. Call again to resume."""
@@ -140,7 +141,8 @@ def ablate(
     from tunelab.training.ablation import VARIANTS, table
     from tunelab.training.ablation import ablate as run_variants
 
-    names = tuple(only.split(",")) if only else tuple(VARIANTS)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    names = tuple(name.strip() for name in only.split(",")) if only else tuple(VARIANTS)
     if unknown := [name for name in names if name not in VARIANTS]:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(VARIANTS)}", param_hint="--only")
     rows = []
@@ -218,6 +220,28 @@ def write(
     for head, row in card["heads"].items():
         interval = row.get("ci95", "")
         typer.echo(f"{head:17} r {row['pearson_r']:.3f} {interval} {'shipped' if row['shipped'] else 'dropped'}")
+
+
+@commands.command("refit")
+def refit(
+    corpus: Corpus,
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder; it is changed.")],
+    heads: Annotated[str, typer.Option(help="Which heads, comma-separated.")],
+    run: Annotated[str, typer.Option(help="Name of a run, a folder in CORPUS, for the embeddings.")] = "refit",
+) -> None:
+    """Fit some heads of a bundle anew on the rendered clips; its encoder and the other heads stay as they are."""
+    from tunelab.training.embed import embed_clips, run_of_bundle
+    from tunelab.training.finish import refit as fit_again
+    from tunelab.types import HEADS
+
+    names = [name.strip() for name in heads.split(",")]
+    if unknown := [name for name in names if name not in HEADS]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(HEADS)}", param_hint="--heads")
+    if not (corpus / run / "embeddings.safetensors").exists():
+        run_of_bundle(bundle, corpus / run)
+        embed_clips(corpus / "clips", corpus / run)
+    for head, row in fit_again(corpus, corpus / run, bundle, names).items():
+        typer.echo(f"{head:17} r {row['pearson_r']:.3f} {row['ci95']}")
 
 
 @commands.command("liveness")

@@ -168,7 +168,7 @@ class Renderer:
         return np.concatenate(parts)[:need]
 
     def _singing(self, music: FloatArray) -> FloatArray:
-        """30 s of one singer, phrases and rests, mostly in the key of the music."""
+        """30 s of one singer: a phrase and a rest, repeated, mostly in the key of the music."""
         rng = self._rng
         # Taking a voice apart is slow: it is done for some clips only, and each vocal is sung again, differently.
         if len(self._vocals) < 4 or rng.random() < 0.25:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunelab.errors import SettingsError
 from tunelab.training.objectives import PLAIN, Objective
-from tunelab.training.student import WIDTH
+from tunelab.training.student import POOLINGS, WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,35 @@ def read_config(path: Path, config: PretrainConfig) -> PretrainConfig:
         _known(path, changes["objective"], Objective)
         changes["objective"] = {**asdict(config.objective), **changes["objective"]}
     try:
-        return TypeAdapter(PretrainConfig).validate_python({**asdict(config), **changes})
+        read = TypeAdapter(PretrainConfig).validate_python({**asdict(config), **changes})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SettingsError(f"{path.name}: {where}: {first['msg']}") from None
+    if "init" in changes:
+        raise SettingsError(f"{path.name}: what a run begins with is not set here but by --init")
+    if reason := _unusable(read):
+        raise SettingsError(f"{path.name}: {reason}")
+    return read
+
+
+def _unusable(config: PretrainConfig) -> str:
+    """Why no run can be made of it, or nothing."""
+    shares = [share for share, _ in config.growth]
+    blocks = [count for _, count in config.growth]
+    reasons = {
+        "minutes, batch and workers have to be above 0": min(config.minutes, config.batch, config.workers) > 0,
+        "growth has to begin with a share of 0, and to rise": bool(blocks)
+        and shares[0] == 0
+        and shares == sorted(set(shares))
+        and blocks == sorted(set(blocks))
+        and blocks[0] > 0,
+        "ema has to be at least 0 and below 1": 0 <= config.ema < 1,
+        f"pooling is one of {', '.join(POOLINGS)}": config.pooling in POOLINGS,
+        "width has to be a multiple of 64": config.width > 0 and config.width % 64 == 0,
+        f"a run that begins with a bundle is {WIDTH} wide": not config.init or config.width == WIDTH,
+    }
+    return next((reason for reason, holds in reasons.items() if not holds), "")
 
 
 def _known(path: Path, changes: Any, kind: type) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
+from safetensors.torch import save_file as save_torch
 
+from tunelab.audio.mel import MelConfig
 from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
+from tunelab.training.config import PretrainConfig
 from tunelab.training.precision import quick_arithmetic
-from tunelab.training.student import AUXILIARY, FREQUENCY_PATCHES, TIME_PATCHES, Student
+from tunelab.training.student import AUXILIARY, FREQUENCY_PATCHES, TIME_PATCHES, WIDTH, Student
 from tunelab.training.targets import load_clips
 from tunelab.types import FloatArray
 
@@ -30,14 +34,32 @@ def load_student(run: Path) -> Student:
     weights = load_file(run / "student.safetensors")
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("ast.layers."))
     sizes = [weights[f"{name}.bias"].shape[0] for name in ("to_dense", "to_trunk", "to_scores.2")]
-    config = json.loads((run / "run.json").read_text())["config"]
-    student = Student(layers, *sizes, width=config["width"], pooling=config["pooling"])
+    # Runs of before know neither: theirs are the shape of the bundle.
+    config = json.loads((run / "run.json").read_text()).get("config", {})
+    student = Student(layers, *sizes, width=config.get("width", WIDTH), pooling=config.get("pooling", "mean"))
     missing, unexpected = student.load_state_dict(weights, strict=False)
     if unexpected or any(not name.startswith(AUXILIARY) for name in missing):
         raise ValueError(f"{run.name} holds another kind of encoder")
     # All tokens at once: the fused attention is the quicker one here.
     student.ast.config._attn_implementation = "sdpa"
     return student.eval().requires_grad_(False)
+
+
+def run_of_bundle(bundle: Path, run: Path) -> None:
+    """Write a run whose student is a bundle's encoder, so that its clips can be embedded and heads fitted anew.
+
+    Raises:
+        RuntimeError: the bundle's encoder has another shape.
+    """
+    front_end = MelConfig.load(bundle / "preprocessor_config.json")
+    # The projectors are of no use here; one of each is enough.
+    student = Student(1, 1, 1, 1)
+    student.start_from(bundle)
+    kept = {name: value for name, value in student.state_dict().items() if not name.startswith(AUXILIARY)}
+    run.mkdir(parents=True, exist_ok=True)
+    save_torch({name: value.contiguous() for name, value in kept.items()}, run / "student.safetensors")
+    facts = {"mean": front_end.mean, "std": front_end.std, "config": asdict(PretrainConfig(init=str(bundle)))}
+    (run / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def patches_kept(time_stride: int) -> torch.Tensor:
@@ -80,7 +102,7 @@ def embed_clips(clips: Path, run: Path) -> None:
     arrays = {
         "heldout": embed_mels(student, heldout["mel"], mean, std, 1),
         "heldout_every_2nd": embed_mels(student, heldout["mel"], mean, std, 2),
-        "train": np.zeros((len(train["mel"]), 768), np.float32),
+        "train": np.zeros((len(train["mel"]), student.ast.config.hidden_size), np.float32),
     }
     for turn, stride in ((0, 2), (1, 4), (2, 4)):
         arrays["train"][turn::3] = embed_mels(student, train["mel"][turn::3], mean, std, stride)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from tunelab.evaluation.card import card_markdown, groups_of, head_row, make_card
+from tunelab.errors import SettingsError
+from tunelab.evaluation.card import LIMITS, card_markdown, groups_of, head_row, make_card
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
-from tunelab.training.heads import match_spread, passes_gate, predict, train_head
+from tunelab.training.heads import GATE, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import KNOWN_ACOUSTIC, SCORE_COLUMN, Labeller, sources
+from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
 
 DEVELOPMENT_MODULUS = 7
@@ -89,8 +92,13 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
         run: a finished run with ``embeddings.safetensors``.
         bundle: the folder to write.
+
+    Raises:
+        SettingsError: the run's encoder is pooled otherwise or has another width than bundles have.
     """
     student = load_student(run)
+    if student.pooling != "mean" or student.ast.config.hidden_size != WIDTH:
+        raise SettingsError(f"{run.name} cannot become a bundle: that takes pooling by the mean and a width of {WIDTH}")
     facts = json.loads((run / "run.json").read_text())
     tensors, rows, halves = fit_heads(load_file(run / "embeddings.safetensors"))
     write_encoder(student, facts["mean"], facts["std"], bundle)
@@ -124,6 +132,41 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
     )
     _write_card(bundle, card)
     return card
+
+
+def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Fit some heads of a bundle anew, on embeddings by its own encoder; encoder and other heads stay as they are.
+
+    Args:
+        corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
+        run: of :func:`tunelab.training.embed.run_of_bundle`, with ``embeddings.safetensors``.
+        bundle: the folder that is changed: its heads' weights, their rows of the card, and the packages that it names.
+        names: of :data:`tunelab.types.HEADS`.
+
+    Returns:
+        The card's new rows by head.
+
+    Raises:
+        SettingsError: a head is below the gate; nothing is written.
+    """
+    tensors, rows, halves = fit_heads(load_file(run / "embeddings.safetensors"))
+    if dropped := [name for name in names if not rows[name]["shipped"]]:
+        raise SettingsError(f"below the gate of {GATE}: {', '.join(dropped)}")
+    chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
+    write_heads(load_file(bundle / "heads.safetensors") | chosen, bundle)
+    card = json.loads((bundle / "card.json").read_text())
+    new = {name: rows[name] for name in names}
+    counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle)
+    parts = {
+        "training": card["training"] | {"fitted_anew": {"heads": list(names), "corpus": counts}},
+        "version": VERSION,
+        "heads": card["heads"] | new,
+        "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in names},
+        "limits": list(LIMITS),
+        "reproduce": REPRODUCE,
+    }
+    update_card(bundle, parts)
+    return new
 
 
 def update_card(bundle: Path, parts: dict[str, Any]) -> dict[str, Any]:

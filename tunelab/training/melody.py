@@ -13,6 +13,8 @@ SCALES: tuple[tuple[int, ...], ...] = (MAJOR, MINOR, (0, 2, 4, 7, 9), (0, 3, 5, 
 """Major, natural minor, and both pentatonics, in semitones above the tonic."""
 PENTATONIC: dict[tuple[int, ...], tuple[int, ...]] = {MAJOR: SCALES[2], MINOR: SCALES[3]}
 FRAMES_PER_SECOND = 100
+COMPASS = 19.0
+"""Semitones between a singer's lowest and highest note."""
 _PROFILES = {
     MAJOR: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     MINOR: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
@@ -21,11 +23,14 @@ _PROFILES = {
 
 
 def pitch_classes(samples: FloatArray, rate: int) -> npt.NDArray[np.float64]:
-    """Energy of each pitch class from C on between 80 Hz and 1.7 kHz, shape ``(12,)``, its sum 1 (0 of silence)."""
+    """Mean magnitude of each pitch class from C on, 80 Hz to 1.7 kHz, shape ``(12,)``; its sum is 1 (0 of silence).
+
+    Notes are taken at A = 440 Hz: of music that is tuned otherwise a class is up to half a semitone off.
+    """
     hertz, _, spectrum = scipy.signal.stft(samples, rate, nperseg=4096, noverlap=2048)
     inside = (hertz >= 80) & (hertz <= 1700)
     notes = np.round(12 * np.log2(hertz[inside] / 440.0) + 69).astype(int) % 12
-    energy = np.bincount(notes, np.abs(spectrum[inside]).mean(1), minlength=12)
+    energy = np.bincount(notes, np.abs(spectrum[inside]).mean(1), minlength=12) / np.bincount(notes, minlength=12)
     return energy / max(float(energy.sum()), 1e-12)
 
 
@@ -55,16 +60,17 @@ def melody(
         rng: decides the notes.
         tonic: pitch class of the scale's first note; with a fraction, the tuning.
         scale: semitones above the tonic.
-        low: the lowest note that may be sung; the highest is about an octave and a half above.
+        low: the lowest note that may be sung; the highest is :data:`COMPASS` above.
         beat: seconds a quarter note.
     """
     tonic = low + (tonic - low) % 12
-    degree, notes = int(rng.integers(0, 7)), np.empty(0)
+    pitches = [tonic + 12 * octave + step for octave in (-1, 0, 1) for step in scale]
+    pitches = [pitch for pitch in pitches if low <= pitch <= low + COMPASS]
+    place, notes = int(rng.integers(len(pitches))), np.empty(0)
     while notes.size < frames:
         length = int(FRAMES_PER_SECOND * beat * rng.choice([0.5, 1.0, 1.0, 2.0, 3.0]))
-        octave, step = divmod(degree, len(scale))
-        notes = np.append(notes, np.full(length, tonic + 12 * octave + scale[step]))
-        degree = int(np.clip(degree + rng.integers(-3, 4), 0, 11))
+        notes = np.append(notes, np.full(length, pitches[place]))
+        place = int(np.clip(place + rng.integers(-3, 4), 0, len(pitches) - 1))
     return notes[:frames]
 
 

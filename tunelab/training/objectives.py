@@ -28,7 +28,8 @@ class Objective:
     Attributes:
         gain_db: see above.
         masked: spectrogram patches that were not seen, told from the embedding and their places.
-        contrast: the two halves of a clip's time, encoded apart, find each other among the batch's clips (InfoNCE).
+        contrast: the two halves of a clip's time, encoded apart, find each other among the clips of
+            a worker's part of the batch (InfoNCE).
     """
 
     gain_db: float = 4.0

@@ -103,7 +103,7 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
             tool.load_state_dict(state)
         for generator, state in zip(generators, saved["generators"], strict=True):
             generator.set_state(state)
-        average.weights = saved["average"]
+        average.weights, average.steps = saved.get("average", {}), saved["step"]
         step, spent, spent_cpu = saved["step"], saved["seconds"], saved["cpu_seconds"]
     begin, begin_cpu, last = time.monotonic() - spent, time.process_time() - spent_cpu, spent
     with (out / "curve.csv").open("a", newline="") as file:
@@ -174,11 +174,13 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
 class Average:
     """An exponential moving average of a student's weights; with ``keep`` 0 it stays empty.
 
-    Blocks that the student grows later begin with their first values.
+    It keeps less at first, so that the weights that a run began with are soon forgotten. Blocks that the student grows
+    later begin with their first values.
     """
 
     def __init__(self, keep: float) -> None:
         self._keep = keep
+        self.steps = 0
         self.weights: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -186,9 +188,11 @@ class Average:
         """Take in the weights after a step."""
         if not self._keep:
             return
+        self.steps += 1
+        keep = min(self._keep, self.steps / (10 + self.steps))
         for name, weight in student.named_parameters():
             if name in self.weights:
-                self.weights[name].lerp_(weight, 1 - self._keep)
+                self.weights[name].lerp_(weight, 1 - keep)
             else:
                 self.weights[name] = weight.detach().clone()
 

@@ -16,7 +16,8 @@ PROMPT_SUFFIX = ".g722"
 """Raw G.722, 16 kHz: prompts of telephone exchanges."""
 DECODED = ".decoded.flac"
 """Added to a prompt's name: where its sound is kept."""
-NOT_SPOKEN = re.compile(r"silence|beep|tone|monkeys|ring")
+NOT_SPOKEN = re.compile(r"(?:^|/)(?:silence/|beep|(?:a|de)scending-2tone|dial-tone|tt-monkeys\.|ring\.)")
+"""Signals among the prompts, and silence."""
 DESCRIBED = re.compile(r"_desc(?:_([a-z]{2}(?:_[A-Z]{2})?))?\.")
 """Spoken names of pictures, with a language or, in English, without."""
 FISH = re.compile(r"-([mv])-")

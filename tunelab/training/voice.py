@@ -111,7 +111,7 @@ def _third_above(notes: npt.NDArray[np.float64], tonic: float, scale: tuple[int,
     """Each note raised by two steps of its scale, a third in those of seven notes."""
     size = len(scale)
     places = np.array(scale)
-    octave, semitone = np.divmod(notes - tonic, 12)
+    octave, semitone = np.divmod(np.round(notes - tonic, 6), 12)
     step = np.abs(places[None] - semitone[:, None]).argmin(1) + 2
     return np.asarray(tonic + 12 * (octave + step // size) + places[step % size], np.float64)
 

@@ -1,0 +1,99 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from tunelab.encoder import find_bundle
+from tunelab.encoder.bundle import Bundle
+from tunelab.encoder.maest import load_maest
+from tunelab.errors import SettingsError
+from tunelab.heads.mlp import load_heads
+from tunelab.training import finish
+from tunelab.training.cli import commands
+from tunelab.training.embed import load_student, run_of_bundle
+from tunelab.training.finish import refit
+from tunelab.training.student import PATCHES
+from tunelab.types import HEADS, FloatArray
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of the bundle that is shipped, without its encoder, which is not looked at."""
+    folder = tmp_path / "copy-v1"
+    folder.mkdir()
+    for name in ("heads.safetensors", "card.json", "README.md", "ATTRIBUTION.md"):
+        shutil.copy(find_bundle().path / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty corpus with a run, whose heads come out as halves of those that are there."""
+    row = {"path": "p/a.ogg", "package": "p", "licence": "", "seconds": 1.0, "kind": "speech", "split": "train"}
+    pd.DataFrame([row]).to_parquet(tmp_path / "manifest.parquet")
+    (tmp_path / "refit").mkdir()
+    save_file({"train": np.zeros((1, 768), np.float32)}, tmp_path / "refit" / "embeddings.safetensors")
+    shipped = load_file(find_bundle().path / "heads.safetensors")
+    rows = json.loads((find_bundle().path / "card.json").read_text())["heads"]
+
+    def fitted(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
+        anew = {head: {**rows[head], "pearson_r": 0.75, "n": 77, "shipped": head != "happiness"} for head in HEADS}
+        return {name: value / 2 for name, value in shipped.items()}, anew, {head: {"anew": True} for head in HEADS}
+
+    monkeypatch.setattr(finish, "fit_heads", fitted)
+    return tmp_path
+
+
+def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
+    before = load_file(bundle / "heads.safetensors")
+    old = json.loads((bundle / "card.json").read_text())
+    options = ["refit", str(corpus), "--bundle", str(bundle), "--heads", "instrumentalness,speechiness"]
+    result = CliRunner().invoke(commands, options)
+    assert result.exit_code == 0, result.output
+    after = load_file(bundle / "heads.safetensors")
+    assert set(after) == set(before)
+    for name, values in before.items():
+        changed = name.startswith(("instrumentalness.", "speechiness."))
+        np.testing.assert_array_equal(after[name], values / 2 if changed else values)
+    card = json.loads((bundle / "card.json").read_text())
+    assert card["heads"]["speechiness"]["n"] == 77
+    assert card["heads"]["energy"] == old["heads"]["energy"]
+    assert card["every_second_time_patch"]["instrumentalness"] == {"anew": True}
+    assert card["every_second_time_patch"]["energy"] == old["every_second_time_patch"]["energy"]
+    assert card["training"]["fitted_anew"]["heads"] == ["instrumentalness", "speechiness"]
+    assert card["listeners"] == old["listeners"]
+
+
+def test_below_the_gate_nothing_changes(corpus: Path, bundle: Path) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    with pytest.raises(SettingsError, match=r"below the gate of 0\.7: happiness"):
+        refit(corpus, corpus / "refit", bundle, ["energy", "happiness"])
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_an_unknown_head_is_told(corpus: Path, bundle: Path) -> None:
+    result = CliRunner().invoke(commands, ["refit", str(corpus), "--bundle", str(bundle), "--heads", "energy,mood"])
+    assert result.exit_code == 2
+    assert "mood" in result.output
+
+
+def test_a_bundles_encoder_as_a_run_embeds_as_the_bundle_does(tmp_path: Path) -> None:
+    bundle = find_bundle()
+    run_of_bundle(bundle.path, tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (facts["mean"], facts["std"]) == (bundle.mel.mean, bundle.mel.std)
+    student = load_student(tmp_path / "run")
+    mels = torch.randn(1, 1876, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        own = student.embed(mels, torch.arange(PATCHES)[None])[0].numpy()
+        served = load_maest(Bundle.open(bundle.path))(mels)[0].numpy()
+    # Half-precision position tables are taken apart into time and frequency: about three digits.
+    np.testing.assert_allclose(own, served, atol=0.02 * served.std())
+    assert set(load_heads(bundle).names) == set(HEADS)
