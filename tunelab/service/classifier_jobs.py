@@ -191,9 +191,12 @@ class Trainer:
                 child.kill()
                 for task in (talk, beat):
                     task.cancel()
-                # What the thread still reads or writes ends with the child.
-                await asyncio.gather(talk, beat, return_exceptions=True)
-                await self._in_thread(_end, child)
+                try:
+                    # What the thread still reads or writes ends with the child.
+                    await asyncio.gather(talk, beat, return_exceptions=True)
+                finally:
+                    # Not in a thread: nothing may come between, not even a second cancellation. The child is dead.
+                    _end(child)
 
     async def _talk(self, child: subprocess.Popen[bytes], job: _Job) -> Mapping[str, Any]:
         """Give the child its work, and take its answer.
