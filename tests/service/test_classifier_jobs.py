@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from tests.service.classifier_support import (
     until,
 )
 from tests.service.support import Api, StartApi
-from tunelab.service.classifier_jobs import MAX_TRIES
+from tunelab.service import classifier_jobs
+from tunelab.service.classifier_jobs import MAX_TRIES, Trainer
 from tunelab.service.database import Database
 from tunelab.service.errors import DatabaseUnavailable
 from tunelab.service.tables import StoredClassifier
@@ -284,3 +286,45 @@ def test_the_loop_survives_the_database(
             await until(api, "again", "ready")
 
     asyncio.run(main())
+
+
+def test_a_service_that_ends_while_a_child_is_taken_leave_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+    real = classifier_jobs._start
+
+    def start(*arguments: Any) -> subprocess.Popen[bytes]:
+        children.append(real(*arguments))
+        return children[-1]
+
+    monkeypatch.setattr(classifier_jobs, "_start", start)
+
+    async def main() -> None:
+        trainer: Any = Trainer(Database.__new__(Database))
+        trainer._command, trainer._threads = (sys.executable, "-c", "input()"), ThreadPoolExecutor(1)
+        ending = asyncio.Event()
+
+        async def talk(child: object, job: object) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ending.set()
+                await asyncio.sleep(0.2)
+
+        async def beat(job: object) -> None:
+            """Returns at once: the job was deleted."""
+
+        trainer._talk, trainer._beat = talk, beat
+        attempt = asyncio.create_task(trainer._attempt(None))
+        await ending.wait()
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        trainer._threads.shutdown()
+
+    asyncio.run(main())
+    [child] = children
+    assert child.returncode is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdin.closed
+    assert child.stdout.closed

@@ -15,7 +15,7 @@ from tunelab.encoder import load_engine
 from tunelab.encoder.bundle import Bundle
 from tunelab.training import finish, teachers
 from tunelab.training.cli import commands
-from tunelab.training.liveness import LIVENESS, WINDOWS, Tracks, judge, read_windows
+from tunelab.training.liveness import COLUMN, WINDOWS, Tracks, judge, read_windows
 from tunelab.types import FloatArray
 
 RATE = 16_000
@@ -55,7 +55,7 @@ def test_windows_go_from_the_first_second_to_the_last(tmp_path: Path) -> None:
 class FakeVibenet:
     def __call__(self, samples: FloatArray) -> SimpleNamespace:
         scores = np.zeros(7, np.float32)
-        scores[LIVENESS] = np.abs(samples).mean()
+        scores[COLUMN] = np.abs(samples).mean()
         return SimpleNamespace(scores=scores)
 
 
@@ -75,7 +75,9 @@ def test_the_row_goes_into_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows.append({"path": "short.wav", "package": "p0", "kind": "music", "seconds": 3.0})
     table = pd.DataFrame(rows).assign(split=["train"] * 20 + ["heldout"] * 9)
     table.to_parquet(tmp_path / "manifest.parquet")
-    card = {"heads": {"energy": {"shipped": True}}, "dropped": {"happiness": {"pearson_r": 0.1, "why": "low"}}}
+    below = {"pearson_r": 0.1, "why": "low"}
+    heads = {"energy": {"shipped": True}, "happiness": {"shipped": False, **below}}
+    card = {"heads": heads, "dropped": {"happiness": below}}
     (bundle / "card.json").write_text(json.dumps(card))
     written: dict[str, Any] = {}
     monkeypatch.setattr(finish, "update_card", lambda folder, parts: written.update(parts))
@@ -83,6 +85,7 @@ def test_the_row_goes_into_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     row = written["heads"]["liveness"]
     assert (row["n"], row["n_train"]) == (8, 20)
-    assert set(written["heads"]) == {"energy", "liveness"}
+    assert set(written["heads"]) == {"energy", "happiness", "liveness"}
+    assert written["dropped"]["happiness"] == below
     assert set(written["dropped"]) == {"happiness", "liveness"}
     assert json.loads(json.dumps(written)) == written

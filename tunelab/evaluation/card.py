@@ -108,7 +108,6 @@ def make_card(
     for row in rows.values():
         if not row["shipped"]:
             row.setdefault("why", "below the gate of 0.7 on the held-out split")
-    dropped = {head: {key: row[key] for key in ("pearson_r", "why")} for head, row in rows.items() if "why" in row}
     return {
         "name": "tunelab-v1",
         "version": version,
@@ -120,10 +119,15 @@ def make_card(
         "heads": rows,
         "listeners": listeners,
         "every_second_time_patch": dict(every_2nd),
-        "dropped": dropped,
+        "dropped": dropped(rows),
         "limits": list(LIMITS),
         "reproduce": reproduce,
     }
+
+
+def dropped(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Heads of a card that are not shipped: their r, and why."""
+    return {head: {key: row[key] for key in ("pearson_r", "why")} for head, row in rows.items() if "why" in row}
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:

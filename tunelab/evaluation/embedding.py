@@ -79,7 +79,7 @@ def compare(features: Mapping[str, FloatArray], labels: Labels) -> dict[str, Any
     """
     names, counts = np.unique(labels, return_counts=True)
     frequent = counts >= LEAST_OF_A_CLASS
-    if frequent.sum() < 2:
+    if not can_compare(labels):
         raise SettingsError(f"there are fewer than two classes with {LEAST_OF_A_CLASS} clips each to tell apart")
     kept = np.isin(labels, names[frequent])
     facts = {

@@ -14,9 +14,9 @@ import soxr
 
 from tunelab.training.scores import PIECES, PREFIX
 from tunelab.training.speech import language_of, speaker_of
+from tunelab.training.voice import SAMPLE_RATE as RATE
 from tunelab.types import FloatArray
 
-RATE = 16_000
 OF_A_LANGUAGE = 30
 """Clips of a language, at most."""
 PAUSE_S = 0.2

@@ -194,8 +194,9 @@ class Trainer:
                 try:
                     # What the thread still reads or writes ends with the child.
                     await asyncio.gather(talk, beat, return_exceptions=True)
+                    await self._in_thread(_end, child)
                 finally:
-                    # Not in a thread: nothing may come between, not even a second cancellation. The child is dead.
+                    # Where a second cancellation comes between, or no thread is left, it is still taken leave of.
                     _end(child)
 
     async def _talk(self, child: subprocess.Popen[bytes], job: _Job) -> Mapping[str, Any]:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
 
 from tunelab.errors import SettingsError
 from tunelab.training.objectives import PLAIN, Objective
-from tunelab.training.student import POOLINGS, WIDTH
+from tunelab.training.student import WIDTH
 
 
-@dataclass(frozen=True, slots=True)
+def _rising(growth: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
+    shares, blocks = [share for share, _ in growth], [count for _, count in growth]
+    if not growth or shares[0] != 0 or shares != sorted(set(shares)) or blocks != sorted(set(blocks)):
+        raise ValueError("growth has to begin with a share of 0, and to rise")
+    return growth
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class PretrainConfig:
-    """What one run does.
+    """What one run does. Values are checked where they come from, in code as in a file.
 
     Attributes:
         minutes: time budget; the learning rate follows its cosine.
@@ -37,21 +53,21 @@ class PretrainConfig:
         pooling: ``mean``, ``cls`` or ``both``; bundles are pooled by the mean.
     """
 
-    minutes: float = 44.0
-    batch: int = 32
-    growth: tuple[tuple[float, int], ...] = ((0.0, 2), (0.7, 4), (0.93, 6))
-    muon_lr: float = 1.3e-3
-    adam_lr: float = 1e-3
-    decay: float = 0.05
+    minutes: PositiveFloat = 44.0
+    batch: PositiveInt = 32
+    growth: Annotated[tuple[tuple[float, PositiveInt], ...], AfterValidator(_rising)] = ((0.0, 2), (0.7, 4), (0.93, 6))
+    muon_lr: NonNegativeFloat = 1.3e-3
+    adam_lr: PositiveFloat = 1e-3
+    decay: NonNegativeFloat = 0.05
     seed: int = 1
-    checkpoint_s: float = 120.0
-    workers: int = 2
+    checkpoint_s: NonNegativeFloat = 120.0
+    workers: PositiveInt = 2
     objective: Objective = PLAIN
     init: str = ""
-    projectors_first: float = 0.0
-    ema: float = 0.0
-    width: int = WIDTH
-    pooling: str = "mean"
+    projectors_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    width: Annotated[int, Field(gt=0, multiple_of=64)] = WIDTH
+    pooling: Literal["mean", "cls", "both"] = "mean"
 
 
 def going_on(bundle: Path, config: PretrainConfig) -> PretrainConfig:
@@ -72,10 +88,13 @@ def read_config(path: Path, config: PretrainConfig) -> PretrainConfig:
         changes = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name} is no YAML: {str(error).splitlines()[0]}") from None
-    changes = {} if changes is None else changes
-    _known(path, changes, PretrainConfig)
+    if changes is None:
+        return config
+    if not isinstance(changes, dict) or not isinstance(changes.get("objective", {}), dict):
+        raise SettingsError(f"{path.name} has to map names to values")
+    if "init" in changes:
+        raise SettingsError(f"{path.name}: what a run begins with is not set here but by --init")
     if "objective" in changes:
-        _known(path, changes["objective"], Objective)
         changes["objective"] = {**asdict(config.objective), **changes["objective"]}
     try:
         read = TypeAdapter(PretrainConfig).validate_python({**asdict(config), **changes})
@@ -83,35 +102,6 @@ def read_config(path: Path, config: PretrainConfig) -> PretrainConfig:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SettingsError(f"{path.name}: {where}: {first['msg']}") from None
-    if "init" in changes:
-        raise SettingsError(f"{path.name}: what a run begins with is not set here but by --init")
-    if reason := _unusable(read):
-        raise SettingsError(f"{path.name}: {reason}")
+    if read.init and read.width != WIDTH:
+        raise SettingsError(f"{path.name}: a run that begins with a bundle is {WIDTH} wide")
     return read
-
-
-def _unusable(config: PretrainConfig) -> str:
-    """Why no run can be made of it, or nothing."""
-    shares = [share for share, _ in config.growth]
-    blocks = [count for _, count in config.growth]
-    reasons = {
-        "minutes, batch and workers have to be above 0": min(config.minutes, config.batch, config.workers) > 0,
-        "growth has to begin with a share of 0, and to rise": bool(blocks)
-        and shares[0] == 0
-        and shares == sorted(set(shares))
-        and blocks == sorted(set(blocks))
-        and blocks[0] > 0,
-        "ema has to be at least 0 and below 1": 0 <= config.ema < 1,
-        f"pooling is one of {', '.join(POOLINGS)}": config.pooling in POOLINGS,
-        "width has to be a multiple of 64": config.width > 0 and config.width % 64 == 0,
-        f"a run that begins with a bundle is {WIDTH} wide": not config.init or config.width == WIDTH,
-    }
-    return next((reason for reason, holds in reasons.items() if not holds), "")
-
-
-def _known(path: Path, changes: Any, kind: type) -> None:
-    names = [field.name for field in fields(kind)]
-    if not isinstance(changes, Mapping):
-        raise SettingsError(f"{path.name} has to map names to values")
-    if unknown := sorted(str(name) for name in changes if name not in names):
-        raise SettingsError(f"{path.name}: unknown: {', '.join(unknown)}; there are {', '.join(names)}")

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tunelab.errors import SettingsError
-from tunelab.evaluation.card import LIMITS, card_markdown, groups_of, head_row, make_card
+from tunelab.evaluation.card import LIMITS, card_markdown, dropped, groups_of, head_row, make_card
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
@@ -44,6 +44,8 @@ REPRODUCE = [
     "tunelab embedding --bundle models/tunelab-v1 --clips CORPUS/clips --validation VALIDATION",
 ]
 VERSION = "1.3.1"
+OF_SCORES = frozenset({"listeners", "means", "int8", "robustness"})
+"""Parts of a card that other heads make untrue."""
 
 
 def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
@@ -141,6 +143,9 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
 def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[str, Any]:
     """Fit some heads of a bundle anew, on embeddings by its own encoder; encoder and other heads stay as they are.
 
+    What the card says of scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is
+    taken out: measure it again.
+
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
         run: of :func:`tunelab.training.embed.run_of_bundle`, with ``embeddings.safetensors``.
@@ -154,14 +159,15 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[s
         SettingsError: a head is below the gate; nothing is written.
     """
     tensors, rows, halves = fit_heads(load_file(run / "embeddings.safetensors"))
-    if dropped := [name for name in names if not rows[name]["shipped"]]:
-        raise SettingsError(f"below the gate of {GATE}: {', '.join(dropped)}")
+    if failed := [name for name in names if not rows[name]["shipped"]]:
+        raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
     chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
     write_heads(load_file(bundle / "heads.safetensors") | chosen, bundle)
     card = json.loads((bundle / "card.json").read_text())
     new = {name: rows[name] for name in names}
     counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle)
     parts = {
+        "listeners": [],
         "training": card["training"] | {"fitted_anew": {"heads": list(names), "corpus": counts}},
         "version": VERSION,
         "heads": card["heads"] | new,
@@ -169,7 +175,8 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[s
         "limits": list(LIMITS),
         "reproduce": REPRODUCE,
     }
-    update_card(bundle, parts)
+    still_true = {name: value for name, value in card.items() if name not in OF_SCORES}
+    _write_card(bundle, still_true | parts)
     return new
 
 
@@ -183,9 +190,8 @@ def update_card(bundle: Path, parts: dict[str, Any]) -> dict[str, Any]:
 
 def update_liveness(bundle: Path, row: dict[str, Any]) -> None:
     """Put what a head for liveness reached into a bundle's card."""
-    card = json.loads((bundle / "card.json").read_text())
-    dropped = card["dropped"] | {"liveness": {key: row[key] for key in ("pearson_r", "why")}}
-    update_card(bundle, {"heads": card["heads"] | {"liveness": row}, "dropped": dropped})
+    rows = json.loads((bundle / "card.json").read_text())["heads"] | {"liveness": row}
+    update_card(bundle, {"heads": rows, "dropped": dropped(rows)})
 
 
 def _write_card(bundle: Path, card: dict[str, Any]) -> None:

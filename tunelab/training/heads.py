@@ -13,7 +13,7 @@ from torch.nn import functional
 from tunelab.evaluation.metrics import pearson
 from tunelab.types import FloatArray
 
-CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness"})
+CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness", "liveness"})
 """Heads whose labels are likelihoods; the others are amounts and use the squared error."""
 GATE = 0.7
 """Least Pearson r on the held-out split with which a head is exported."""
@@ -39,19 +39,17 @@ def train_head(
     epochs: int = 50,
     patience: int = 10,
     seed: int = 0,
-    cross_entropy: bool | None = None,
 ) -> TrainedHead:
     """Fit one head and keep the epoch with the best Pearson r on the development clips.
 
     Args:
-        head: its name; decides the loss where it is one of :data:`tunelab.types.HEADS`.
+        head: one of :data:`tunelab.types.HEADS`, or ``liveness``; decides the loss.
         train: embeddings ``(n, 768)`` and labels ``(n,)`` in 0..1.
         development: the same, of packages that are in neither of the others.
         heldout: embeddings ``(m, 768)`` that are only predicted.
         epochs: at most.
         patience: epochs without a better r after which it ends.
         seed: of weights, order and dropout.
-        cross_entropy: the loss, where it is not to follow from the name.
 
     Returns:
         The head, with the standardisation of the embedding folded into its first layer. The same inputs and seed
@@ -69,7 +67,7 @@ def train_head(
         network.train()
         for index in torch.split(torch.randperm(len(x)), 64):
             logits = network(x[index])[:, 0]
-            if head in CROSS_ENTROPY if cross_entropy is None else cross_entropy:
+            if head in CROSS_ENTROPY:
                 loss = functional.binary_cross_entropy_with_logits(logits, y[index])
             else:
                 loss = functional.mse_loss(logits.sigmoid(), y[index])

@@ -18,7 +18,7 @@ import soundfile as sf
 import soxr
 
 from tunelab.errors import SettingsError
-from tunelab.evaluation.card import LIVENESS as EARLIER_ROW
+from tunelab.evaluation import card
 from tunelab.evaluation.metrics import AGREEMENT, with_intervals
 from tunelab.training.heads import GATE, passes_gate, train_head
 from tunelab.training.teachers import ATTRIBUTES
@@ -27,9 +27,8 @@ from tunelab.types import FloatArray
 if TYPE_CHECKING:
     from tunelab.encoder.bundle import Bundle
 
-EARLIER = EARLIER_ROW["pearson_r"]
-"""What the first trial reached."""
-LIVENESS = ATTRIBUTES.index("liveness")
+COLUMN = ATTRIBUTES.index("liveness")
+"""Of the teacher's scores."""
 WINDOWS = 4
 """Windows of a track, evenly spread."""
 DEVELOPMENT_MODULUS = 5
@@ -75,7 +74,7 @@ def whole_tracks(corpus: Path, split: str, count: int, bundle: Bundle, seed: int
     with ThreadPoolExecutor(1) as beside:
         for path in table.path:
             windows = list(read_windows(corpus / "un" / path, bundle.mel.num_samples, bundle.mel.sampling_rate))
-            heard = beside.submit(lambda windows: [vibenet(window).scores[LIVENESS] for window in windows], windows)
+            heard = beside.submit(lambda windows: [vibenet(window).scores[COLUMN] for window in windows], windows)
             embeddings.append(np.mean([encode(mel(window)[None])[0] for window in windows], axis=0))
             labels.append(np.mean(heard.result()))
     return Tracks(np.array(embeddings, np.float32), np.array(labels, np.float32), table.package.to_numpy(str))
@@ -97,13 +96,13 @@ def judge(train: Tracks, heldout: Tracks) -> dict[str, Any]:
     names = np.unique(train.packages)
     development = np.isin(train.packages, names[::DEVELOPMENT_MODULUS])
     parts = [(train.embeddings[chosen], train.labels[chosen]) for chosen in (~development, development)]
-    fitted = train_head("liveness", parts[0], parts[1], heldout.embeddings, cross_entropy=True)
+    fitted = train_head("liveness", parts[0], parts[1], heldout.embeddings)
     groups = np.unique(heldout.packages, return_inverse=True)[1]
     measures = with_intervals(AGREEMENT, fitted.heldout, heldout.labels, groups)
-    r = measures["pearson_r"]["value"]
+    r, earlier = measures["pearson_r"]["value"], card.LIVENESS["pearson_r"]
     row = {
         "shipped": False,
-        "meaning": "how likely it was recorded before an audience",
+        "meaning": card.LIVENESS["meaning"],
         "loss": "binary cross-entropy",
         "labels": f"vibenet 0.1.0, the mean over {WINDOWS} windows of each track",
         "truth": "teacher agreement, whole tracks",
@@ -117,5 +116,5 @@ def judge(train: Tracks, heldout: Tracks) -> dict[str, Any]:
     if passes_gate(r):
         row["why"] = "it agrees with its teacher, but no recording of the corpus is known to be live"
     else:
-        row["why"] = f"below the gate of {GATE} on whole held-out tracks ({r:.3f}); an earlier trial reached {EARLIER}"
+        row["why"] = f"below the gate of {GATE} on whole held-out tracks ({r:.3f}); an earlier trial reached {earlier}"
     return row

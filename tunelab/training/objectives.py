@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, NonNegativeFloat
+from pydantic.dataclasses import dataclass
 from torch.nn import functional
 
 from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
@@ -21,7 +22,7 @@ TEMPERATURE = 0.1
 """Of the contrastive objective."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Objective:
     """Levels vary by up to ``gain_db``; the other two are weights, 0 for an objective that is left out.
 
@@ -32,9 +33,9 @@ class Objective:
             a worker's part of the batch (InfoNCE).
     """
 
-    gain_db: float = 4.0
-    masked: float = 0.0
-    contrast: float = 0.0
+    gain_db: NonNegativeFloat = 4.0
+    masked: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
 
 
 PLAIN = Objective()
