@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tunelab.training.labels import SCORE_COLUMN, TAG_WEIGHTS, Labeller, axis, sources
+from tunelab.training.labels import SCORE_COLUMN, TAG_WEIGHTS, Labeller, axis, left_of_instrumental, sources
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import MUSIC_SHARE, load_scale
 from tunelab.types import HEADS, FloatArray
@@ -33,6 +33,11 @@ def test_blending_keeps_the_scale_of_the_scores(answers: tuple[FloatArray, Float
     assert float(blended.std()) == pytest.approx(float(wanted.std()), rel=0.2)
     if weight == 0.0:
         np.testing.assert_allclose(blended, wanted, atol=1e-5)
+
+
+def test_any_voice_that_is_heard_ends_instrumental() -> None:
+    shares = np.array([0.0, 1 / (1 + 10**0.8), 0.5, 1.0], np.float32)
+    assert left_of_instrumental(shares) == pytest.approx([1.0, 1 / 2, 1 / 7, 1 / 8], abs=0.05)
 
 
 def test_construction_wins_over_the_teachers(answers: tuple[FloatArray, FloatArray]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import torch
 
@@ -14,12 +13,11 @@ _BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
 
 
 @cache
-def quick_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> torch.dtype:
+def quick_dtype() -> torch.dtype:
     """``torch.bfloat16`` or ``torch.float32``."""
-    return torch.float32 if _BF16_FLAGS.isdisjoint(cpu_flags(cpuinfo)) else torch.bfloat16
+    return torch.float32 if _BF16_FLAGS.isdisjoint(cpu_flags()) else torch.bfloat16
 
 
 def quick_arithmetic() -> torch.autocast:
     """A context in which matrix products are taken in :func:`quick_dtype`."""
-    dtype = quick_dtype()
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=quick_dtype() == torch.bfloat16)

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tunelab.training.clips import DENSE_ROWS, MEL_FLOOR_DB, MEL_STEP_DB
-from tunelab.training.labels import Labeller
+from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
 from tunelab.training.student import PATCHES, TIME_PATCHES
@@ -24,7 +24,7 @@ DENSE_LIMIT = 16.0
 """vibenet's feature is below this in 99 of 100 clips and goes to 200 in a few, which would rule the whole loss."""
 VOICE_SHARE, TAG_SHARE = 48.0, 150.0
 """Variance of the voice and tag columns of the dense target; vibenet's sum to :data:`DENSE_PCA`."""
-FOLLOWED = [2, 1, 6, 0, 3, 5]
+FOLLOWED = [SCORE_COLUMN[head] for head in HEADS]
 """Columns of the teacher's scores in the order of the six heads."""
 
 
