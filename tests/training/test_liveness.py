@@ -52,6 +52,13 @@ def test_windows_go_from_the_first_second_to_the_last(tmp_path: Path) -> None:
     assert ratios[-1] == pytest.approx(7 / 8, abs=0.02)
 
 
+def test_a_file_that_ends_early_fills_its_windows(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", np.linspace(0.1, 0.5, RATE), RATE, subtype="FLOAT")
+    windows = list(read_windows(tmp_path / "a.wav", 3 * RATE // 2, RATE))
+    assert [len(window) for window in windows] == [3 * RATE // 2] * WINDOWS
+    np.testing.assert_allclose(windows[-1][RATE:], windows[-1][: RATE // 2])
+
+
 class FakeVibenet:
     def __call__(self, samples: FloatArray) -> SimpleNamespace:
         scores = np.zeros(7, np.float32)

@@ -38,8 +38,7 @@ LIMITS: tuple[str, ...] = (
     "Instrumentalness ranks songs better than its values suggest: sung pop and rock get around 40 on average, "
     "classical music, most of it without a voice, around 55 (the table of means below the listeners' rows).",
     "Two heads (danceability, instrumentalness) were fitted anew for 1.3.1; that they were these two of six was "
-    "decided after a look at held-out clips and at the listeners' rows. How far 8-bit integers move them has not been "
-    "measured yet.",
+    "decided after a look at held-out clips and at the listeners' rows.",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",

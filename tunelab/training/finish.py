@@ -38,7 +38,6 @@ REPRODUCE = [
     "tunelab tag CORPUS2",
     "tunelab refit CORPUS2 --bundle models/tunelab-v1 --heads danceability,instrumentalness",
     "tunelab evaluate --bundle models/tunelab-v1 --validation VALIDATION",
-    "# with 1.3.0, for the other four heads",
     "tunelab compare-precisions --bundle models/tunelab-v1 --validation VALIDATION",
     "tunelab robustness --bundle models/tunelab-v1 --clips CORPUS2/clips",
     "tunelab embedding --bundle models/tunelab-v1 --clips CORPUS/clips --validation VALIDATION",

@@ -81,13 +81,16 @@ def whole_tracks(corpus: Path, split: str, count: int, bundle: Bundle, seed: int
 
 
 def read_windows(path: Path, samples: int, rate: int) -> Iterator[FloatArray]:
-    """:data:`WINDOWS` windows of a file, evenly spread from its first second to its last, mono, with a peak of 1."""
+    """:data:`WINDOWS` windows of a file, evenly spread from its first second to its last, mono, with a peak of 1.
+
+    Files may end before their headers say so: what is missing of a window is filled by its beginning.
+    """
     with sf.SoundFile(path) as file:
         length = int(np.ceil(samples / rate * file.samplerate))
         for start in np.linspace(0, max(file.frames - length, 0), WINDOWS).astype(int):
             file.seek(int(start))
             audio = file.read(length, dtype="float32", always_2d=True).mean(axis=1)
-            window = soxr.resample(audio, file.samplerate, rate, quality="MQ")[:samples]
+            window = np.resize(soxr.resample(audio, file.samplerate, rate, quality="MQ"), samples)
             yield np.asarray(window / max(float(np.abs(window).max(initial=0.0)), 1e-6), np.float32)
 
 
