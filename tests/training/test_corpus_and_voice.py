@@ -11,7 +11,7 @@ import soxr
 
 from tests.training.pieces import RATE, piece, tiny_module
 from tunelab.errors import SettingsError
-from tunelab.training.clips import EQUALISER_HZ, equalise
+from tunelab.training.augment import EQUALISER_HZ, equalise
 from tunelab.training.corpus import build_manifest, split_of, summary
 from tunelab.training.download import download_packages, missing_packages, unpack
 from tunelab.training.tracker import PLAYER

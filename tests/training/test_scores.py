@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE, SAMPLE_RATE, end_band
+from tunelab.training.augment import end_band
+from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE, SAMPLE_RATE
 from tunelab.training.compose import ACOUSTIC, DRUMS, ELECTRONIC, STEPS, TICKS, compose
 from tunelab.training.labels import Labeller
 from tunelab.training.musicnn import TAGS

@@ -107,7 +107,7 @@ def test_vowels_are_stretched_and_sung_in_the_key(monkeypatch: pytest.MonkeyPatc
     world = World()
     monkeypatch.setitem(sys.modules, "pyworld", world)
     voiced = np.tile(np.repeat([True, False], 50), 4)
-    vocal = Vocal(voiced, np.ones((400, 513)), np.full((400, 513), 0.5))
+    vocal = Vocal(voiced, np.where(voiced, 120.0, 0.0), np.ones((400, 513)), np.full((400, 513), 0.5))
     joined = 0
     for seed in range(12):
         world.asked.clear()

@@ -75,13 +75,15 @@ def clips(
     seconds: Annotated[float, typer.Option(help="Time for training clips, per seed.")] = 660.0,
     heldout_seconds: Annotated[float, typer.Option(help="Time for held-out clips, per seed.")] = 70.0,
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated: one process each.")] = "1,2",
+    kinds: Annotated[str, typer.Option(help="Kinds and shares, as in music=0.5,rapped+music=0.5. [default: all]")] = "",
 ) -> None:
     """Render clips with vibenet's labels into CORPUS/clips."""
     import multiprocessing
 
-    from tunelab.training.clips import render_both
+    from tunelab.training.clips import kinds_from, render_both
 
-    jobs = [(corpus, int(seed), seconds, heldout_seconds) for seed in seeds.split(",")]
+    shares = kinds_from(kinds)
+    jobs = [(corpus, int(seed), seconds, heldout_seconds, shares) for seed in seeds.split(",")]
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
         pool.starmap(render_both, jobs)
 

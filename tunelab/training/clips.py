@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ import soxr
 from safetensors.numpy import save_file
 
 from tunelab.audio.mel import LogMel, MelConfig
+from tunelab.errors import SettingsError
+from tunelab.training.augment import EQUALISER_HZ, end_band, equalise
 from tunelab.training.melody import key_of
+from tunelab.training.rap import beats_of, grid_of, rap
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
 from tunelab.training.speech import speaker_of
 from tunelab.training.teachers import Vibenet
@@ -26,12 +31,15 @@ DENSE_STEP = 10_240
 """Samples per row of the teacher's dense feature: 0.64 s."""
 DENSE_ROWS = 46
 SHARD = 64
-KINDS = ("music", "speech", "speech+music", "sung", "sung+music")
-KIND_WEIGHTS = (0.52, 0.06, 0.13, 0.04, 0.25)
-VOCALS = 24
-"""Taken-apart speech that is kept, to be sung again to another melody."""
 ACOUSTIC_SCORE, ELECTRONIC_SCORE = 5, 6
 """Kinds of music alone that was rendered from scores: what played is known."""
+KINDS = {"music": 0, "speech": 1, "speech+music": 2, "sung": 3, "sung+music": 4, "rapped+music": 7}
+"""Numbers of the kinds that are drawn; with :data:`KIND_WEIGHTS`, how often."""
+KIND_WEIGHTS = dict(zip(KINDS, (0.50, 0.06, 0.10, 0.04, 0.23, 0.07), strict=True))
+RAP_IS_SPEECH = 0.5
+"""How much of a rapped voice counts as spoken: rap lies between songs and spoken word, as users know the scale."""
+VOCALS = 24
+"""Taken-apart speech that is kept, to be sung again to another melody."""
 BAND_SHARE, BAND_HZ = 0.35, (3500.0, 7900.0)
 """How many training clips lose the top of their band, and where it may end: recordings of 8 to 16 kHz that were stored
 at higher rates, and codecs at low bit rates."""
@@ -56,7 +64,6 @@ FRONT_END: dict[str, Any] = {
 }
 """The bundle's mel front end without mean and standard deviation, which are measured on the corpus."""
 MEL_FLOOR_DB, MEL_STEP_DB = -100.0, 0.6
-EQUALISER_HZ = (60.0, 250.0, 1000.0, 3000.0, 7500.0)
 AUDIO = "audio"
 """Folder beside the shards with the clips' audio, for teachers that label later."""
 
@@ -65,7 +72,8 @@ AUDIO = "audio"
 class Clip:
     """One rendered clip; ``voice`` and ``speech`` are the loudness shares 0..1 of any voice and of spoken voice.
 
-    ``heard`` is what the student gets: ``samples``, which the teachers judge, but for the top of the band in some.
+    Half of a rapped voice counts as spoken. ``heard`` is what the student gets: ``samples``, which the teachers judge,
+    but for the top of the band in some.
     """
 
     samples: FloatArray
@@ -86,9 +94,12 @@ class Renderer:
         root: the corpus folder that its paths are relative to.
         split: ``train`` or ``heldout``.
         seed: everything random follows from it.
+        shares: how often each of :data:`KINDS` is drawn, relative to the others; those left out are not.
     """
 
-    def __init__(self, manifest: Path, root: Path, split: str, seed: int) -> None:
+    def __init__(
+        self, manifest: Path, root: Path, split: str, seed: int, shares: Mapping[str, float] = KIND_WEIGHTS
+    ) -> None:
         import pandas as pd
 
         table = pd.read_parquet(manifest)
@@ -105,18 +116,26 @@ class Renderer:
         self._speaker_shares = np.sqrt([group.seconds.sum() for group in speakers])
         self._speaker_shares /= self._speaker_shares.sum()
         self._vocals: list[Vocal] = []
+        self._kinds = list(shares)
+        self._kind_shares = np.array(list(shares.values())) / sum(shares.values())
 
     def clip(self) -> Clip:
         """Draw the next clip."""
         rng = self._rng
-        kind = int(rng.choice(len(KINDS), p=KIND_WEIGHTS))
-        name, package = KINDS[kind], -1
+        name, package = str(rng.choice(self._kinds, p=self._kind_shares)), -1
+        kind = KINDS[name]
         music = np.zeros(CLIP_SAMPLES, np.float32)
         if "music" in name:
             music, package = self._draw_music()
         voice, level = np.zeros(CLIP_SAMPLES, np.float32), 0.0
         if name != "music":
-            voice = self._speech(30.0) if "speech" in name else self._singing(music)
+            match name.split("+")[0]:
+                case "speech":
+                    voice = self._speech(30.0)
+                case "sung":
+                    voice = self._singing(music)
+                case _:
+                    voice = self._rapping(music)
             if rng.random() < 0.5:
                 voice = reverberate(voice, rng)
             level = rng.uniform(-8, 9)
@@ -128,7 +147,7 @@ class Renderer:
         loud = np.sqrt(np.square(steps).mean(axis=1)) > 0.1 * max(rms(voice), 1e-9)
         # The teachers hear what the student hears: a peak of 1.
         samples = samples / np.float32(max(float(np.abs(samples).max()), 1e-6))
-        speech = share if "speech" in name else 0.0
+        speech = share if "speech" in name else RAP_IS_SPEECH * share if "rapped" in name else 0.0
         if name == "music" and self._packages[package].startswith((ACOUSTIC, ELECTRONIC)):
             kind = ACOUSTIC_SCORE if self._packages[package].startswith(ACOUSTIC) else ELECTRONIC_SCORE
         heard = samples
@@ -167,40 +186,64 @@ class Renderer:
             parts += [part, np.zeros(int(self._rng.uniform(0.05, 0.5) * SAMPLE_RATE) + 1, np.float32)]
         return np.concatenate(parts)[:need]
 
+    def _vocal(self) -> Vocal:
+        """One of the voices that were taken apart, or a new one."""
+        # Taking a voice apart is slow: it is done for some clips only, and each vocal is heard again, differently.
+        if len(self._vocals) < 4 or self._rng.random() < 0.25:
+            self._vocals = [*self._vocals[-(VOCALS - 1) :], take_apart(self._speech(9.0))]
+        return self._vocals[int(self._rng.integers(len(self._vocals)))]
+
+    def _rapping(self, music: FloatArray) -> FloatArray:
+        """30 s of one rapper in time with the music."""
+        grid = grid_of(beats_of(music, SAMPLE_RATE), CLIP_SAMPLES / SAMPLE_RATE, self._rng)
+        spoken = rap(self._vocal(), self._rng, grid)
+        return np.pad(spoken, (0, CLIP_SAMPLES))[:CLIP_SAMPLES]
+
     def _singing(self, music: FloatArray) -> FloatArray:
         """30 s of one singer: a phrase and a rest, repeated, mostly in the key of the music."""
         rng = self._rng
-        # Taking a voice apart is slow: it is done for some clips only, and each vocal is sung again, differently.
-        if len(self._vocals) < 4 or rng.random() < 0.25:
-            self._vocals = [*self._vocals[-(VOCALS - 1) :], take_apart(self._speech(9.0))]
+        vocal = self._vocal()
         key = key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None
-        phrase = sing(self._vocals[int(rng.integers(len(self._vocals)))], rng, key)
+        phrase = sing(vocal, rng, key)
         rest = np.zeros(int(rng.uniform(0.0, 5.0) * SAMPLE_RATE), np.float32)
         whole = np.concatenate([phrase, rest])
         return np.roll(np.resize(whole, CLIP_SAMPLES), int(rng.integers(CLIP_SAMPLES)))
 
 
-def equalise(samples: FloatArray, decibels: npt.NDArray[np.float64]) -> FloatArray:
-    """Apply a smooth gain curve: ``decibels`` at :data:`EQUALISER_HZ`, linear in log-frequency between them."""
-    spectrum = np.fft.rfft(samples)
-    hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE), 1.0)
-    spectrum *= 10 ** (np.interp(np.log(hertz), np.log(EQUALISER_HZ), decibels) / 20)
-    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+def kinds_from(text: str) -> dict[str, float]:
+    """Read shares of kinds, as in ``music=0.5,rapped+music=0.5``; an empty text stands for :data:`KIND_WEIGHTS`.
+
+    Raises:
+        SettingsError: an unknown kind, or a share that is no number above 0.
+    """
+    shares: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        kind, _, share = part.strip().partition("=")
+        if kind not in KINDS:
+            raise SettingsError(f"{kind!r} is no kind of clip: there are {', '.join(KINDS)}")
+        try:
+            shares[kind] = float(share)
+        except ValueError:
+            shares[kind] = math.nan
+        if not 0 < shares[kind] < math.inf:
+            raise SettingsError(f"the share of {kind} has to be a number above 0")
+    return shares or KIND_WEIGHTS
 
 
-def end_band(samples: FloatArray, hertz: float) -> FloatArray:
-    """Take away what is above ``hertz``, over 100 Hz, and scale to a peak of 1, as the front end does with a file."""
-    spectrum = np.fft.rfft(samples)
-    place = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
-    spectrum *= np.clip((hertz - place) / 100.0 + 0.5, 0.0, 1.0)
-    ended: FloatArray = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
-    return ended / np.float32(max(float(np.abs(ended).max()), 1e-6))
-
-
-def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds: float, most: int = 1_000_000) -> int:
+def render(
+    manifest: Path,
+    root: Path,
+    out: Path,
+    split: str,
+    seed: int,
+    seconds: float,
+    *,
+    most: int = 1_000_000,
+    shares: Mapping[str, float] = KIND_WEIGHTS,
+) -> int:
     """Write shards of clips into ``out`` until ``seconds`` have passed; call again with another seed for more.
 
-    No more than ``most`` clips are rendered, whatever time is left.
+    No more than ``most`` clips are rendered, whatever time is left; ``shares`` are those of :class:`Renderer`.
 
     Each shard's audio, int16 ``(n, 480000)``, goes to a file of the same name in :data:`AUDIO`.
 
@@ -208,7 +251,7 @@ def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds
         Clips written.
     """
     (out / AUDIO).mkdir(parents=True, exist_ok=True)
-    renderer, teacher = Renderer(manifest, root, split, seed), Vibenet()
+    renderer, teacher = Renderer(manifest, root, split, seed, shares), Vibenet()
     mel = LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
     end, shard, done = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end and done < most:
@@ -238,7 +281,9 @@ def render(manifest: Path, root: Path, out: Path, split: str, seed: int, seconds
     return done
 
 
-def render_both(corpus: Path, seed: int, seconds: float, heldout_seconds: float) -> None:
+def render_both(
+    corpus: Path, seed: int, seconds: float, heldout_seconds: float, shares: Mapping[str, float] = KIND_WEIGHTS
+) -> None:
     """Render held-out and then training clips of one seed into ``corpus/clips``."""
     for split, budget in (("heldout", heldout_seconds), ("train", seconds)):
-        render(corpus / "manifest.parquet", corpus / "un", corpus / "clips", split, seed, budget)
+        render(corpus / "manifest.parquet", corpus / "un", corpus / "clips", split, seed, budget, shares=shares)

@@ -121,6 +121,8 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         # The run went on from another one: what that cost belongs to this encoder, too.
         before = json.loads((Path(facts["config"]["init"]) / "card.json").read_text())
         training["before"] = {"version": before["version"], **before["training"]}
+        # Where it lay on the machine that trained it is nobody's business.
+        training["config"] = facts["config"] | {"init": Path(facts["config"]["init"]).name}
     training |= {
         "machine": "2 CPU cores shared with other work, no GPU",
         "teachers": ["vibenet 0.1.0", "musicnn 0.1.0"],

@@ -54,24 +54,26 @@ class Vocal:
 
     Attributes:
         voiced: bool, shape ``(frames,)``: where a pitch can be sung.
+        hertz: the speaker's own pitch, shape ``(frames,)``, 0 where none is heard.
         envelope: spectral envelope, shape ``(frames, 513)``; ``noise`` likewise, the aperiodic share.
         noise: see there.
     """
 
     voiced: npt.NDArray[np.bool_]
+    hertz: npt.NDArray[np.float64]
     envelope: npt.NDArray[np.float64]
     noise: npt.NDArray[np.float64]
 
 
 def take_apart(speech: FloatArray) -> Vocal:
-    """Speech, float32 ``(n,)`` at 16 kHz, to what :func:`sing` puts together again."""
+    """Speech, float32 ``(n,)`` at 16 kHz, to what :func:`put_together` makes a voice of again."""
     import pyworld
 
     samples = speech.astype(np.float64)
     f0, times = pyworld.dio(samples, SAMPLE_RATE, frame_period=10.0)
     envelope = pyworld.cheaptrick(samples, f0, times, SAMPLE_RATE, fft_size=1024)
     noise = pyworld.d4c(samples, f0, times, SAMPLE_RATE, fft_size=1024)
-    return Vocal(np.convolve(f0 > 0, np.ones(5) / 5, mode="same") > 0.3, envelope, noise)
+    return Vocal(np.convolve(f0 > 0, np.ones(5) / 5, mode="same") > 0.3, f0, envelope, noise)
 
 
 def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]] | None = None) -> FloatArray:
@@ -97,11 +99,11 @@ def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]
     low = float(rng.uniform(42, 62))
     notes = melody(len(index), rng, tonic, scale, low, float(rng.uniform(0.25, 0.7)))
     breath, formant = float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.88, 1.18))
-    sung = _put_together(vocal, index, bend(notes, rng), breath, formant)
+    sung = put_together(vocal, index, bend(notes, rng), breath, formant)
     if rng.random() < 1 / 3:
         others = (notes, notes, _third_above(notes, tonic, scale), notes - 12)
         other = others[int(rng.integers(len(others)))]
-        second = _put_together(vocal, index, bend(other, rng), breath, formant * float(rng.uniform(0.95, 1.05)))
+        second = put_together(vocal, index, bend(other, rng), breath, formant * float(rng.uniform(0.95, 1.05)))
         late = int(rng.uniform(0.005, 0.04) * SAMPLE_RATE)
         sung[late:] += np.float32(rng.uniform(0.3, 0.9)) * second[: len(sung) - late]
     return compress(sung, float(rng.uniform(0.0, 0.6)))
@@ -116,9 +118,21 @@ def _third_above(notes: npt.NDArray[np.float64], tonic: float, scale: tuple[int,
     return np.asarray(tonic + 12 * (octave + step // size) + places[step % size], np.float64)
 
 
-def _put_together(
+def put_together(
     vocal: Vocal, index: npt.NDArray[np.int64], pitch: npt.NDArray[np.float64], breath: float, formant: float
 ) -> FloatArray:
+    """A voice from frames of ``vocal``, by the WORLD vocoder.
+
+    Args:
+        vocal: where the frames are from.
+        index: of the frame that is heard in each 10 ms, shape ``(n,)``.
+        pitch: in Hz, shape ``(n,)``; it counts where that frame is voiced.
+        breath: factor of the noise in voiced frames.
+        formant: factor of the formants' frequencies.
+
+    Returns:
+        float32, at 16 kHz, ``n`` times 10 ms.
+    """
     import pyworld
 
     voiced = vocal.voiced[index]
