@@ -69,6 +69,17 @@ def corpus_scores(
     typer.echo(f"{render_scores(corpus / 'un', count, find_sound_fonts())} pieces rendered")
 
 
+@corpus_commands.command("grooves")
+def corpus_grooves(
+    corpus: Corpus, count: Annotated[int, typer.Option(min=1, help="Accompaniments in all.")] = 200
+) -> None:
+    """Render accompaniments by MMA into CORPUS/un; list the corpus again afterwards. Call again to resume."""
+    from tunelab.training.grooves import render_grooves
+    from tunelab.training.scores import find_sound_fonts
+
+    typer.echo(f"{render_grooves(corpus / 'un', count, find_sound_fonts())} accompaniments rendered")
+
+
 @commands.command("clips")
 def clips(
     corpus: Corpus,

@@ -27,9 +27,9 @@ def beats_of(music: FloatArray, rate: int) -> npt.NDArray[np.float64]:
         music: float32, shape ``(n,)``.
         rate: in Hz.
     """
-    import librosa
+    from librosa.beat import beat_track
 
-    _, beats = librosa.beat.beat_track(y=music, sr=rate, units="time")
+    _, beats = beat_track(y=music, sr=rate, units="time")
     return np.asarray(beats, np.float64)
 
 

@@ -65,7 +65,7 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
             del rows[-1]["midi"]
             if audio.exists():
                 continue
-            _render(synthesizer, piece.midi, font, audio, rng)
+            synthesise(synthesizer, piece.midi, font, audio, rng)
             made += 1
         with (folder / PIECES).open("w", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]))
@@ -74,7 +74,12 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
     return made
 
 
-def _render(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.random.Generator) -> None:
+def synthesise(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.random.Generator) -> None:
+    """Render a Standard MIDI File with fluidsynth in a random room into ``audio`` (FLAC), whole or not at all.
+
+    Raises:
+        CalledProcessError: fluidsynth failed.
+    """
     score, partial = audio.with_suffix(".mid"), audio.with_suffix(".part")
     score.write_bytes(midi)
     room = {
