@@ -12,7 +12,7 @@ serve: $(INSTALLED)
 	$(BIN)/tunelab serve --port $(PORT)
 
 test: $(INSTALLED)-test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .
