@@ -1,10 +1,9 @@
 import sys
-from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from tests.training.world import World
 from tunelab.errors import SettingsError
 from tunelab.training.clips import KIND_WEIGHTS, kinds_from
 from tunelab.training.rap import BAR, beats_of, grid_of, rap, syllables_of
@@ -20,25 +19,6 @@ def _words(count: int = 8, frames: int = 30) -> Vocal:
         np.repeat(envelope[:, None], 513, 1),
         np.full((count * frames, 513), 0.1),
     )
-
-
-class World(ModuleType):
-    """Stands in for the vocoder: the level of the envelope, held for 10 ms, so that timing can be seen."""
-
-    def __init__(self) -> None:
-        super().__init__("pyworld")
-        self.pitches: list[npt.NDArray[np.float64]] = []
-
-    def synthesize(
-        self,
-        pitch: npt.NDArray[np.float64],
-        envelope: npt.NDArray[np.float64],
-        noise: npt.NDArray[np.float64],
-        rate: int,
-        period: float,
-    ) -> npt.NDArray[np.float64]:
-        self.pitches.append(pitch)
-        return np.repeat(envelope[:, 0], int(rate * period / 1000))
 
 
 def test_the_beat_of_clicks_is_heard() -> None:
@@ -84,9 +64,9 @@ def test_syllables_begin_on_the_grid_and_lines_end_in_a_rest(monkeypatch: pytest
     grid = np.arange(20, 2000, 15)
     doubled = 0
     for seed in range(10):
-        world.pitches.clear()
+        world.asked.clear()
         spoken = rap(_words(), np.random.default_rng(seed), grid)
-        doubled += len(world.pitches) > 1
+        doubled += len(world.asked) > 1
         assert spoken.dtype == np.float32
         assert len(spoken) == grid[-1] * 160
         level = spoken.reshape(-1, 160).mean(1)
@@ -94,7 +74,7 @@ def test_syllables_begin_on_the_grid_and_lines_end_in_a_rest(monkeypatch: pytest
         # The first frame of a syllable is its loudest: peaks in the level lie on the grid.
         steep = np.flatnonzero(np.diff(level) > 0.3 * level.max()) + 1
         assert len(steep) > 20
-        assert np.mean(np.abs(steep[:, None] - grid[None]).min(1) <= 1) > (0.9 if len(world.pitches) == 1 else 0.5)
+        assert np.mean(np.abs(steep[:, None] - grid[None]).min(1) <= 1) > (0.9 if len(world.asked) == 1 else 0.5)
         cells = np.array([np.median(level[first : first + 15]) for first in grid[:-1]])
         silent = cells < 0.01 * level.max()
         assert silent[: 2 * BAR].any()
@@ -106,8 +86,8 @@ def test_the_pitch_stays_the_speakers_own(monkeypatch: pytest.MonkeyPatch) -> No
     world = World()
     monkeypatch.setitem(sys.modules, "pyworld", world)
     rap(_words(), np.random.default_rng(0), np.arange(0, 500, 15))
-    assert world.pitches[0].min() >= 0.85 * 110
-    assert world.pitches[0].max() <= 1.15 * 110
+    assert world.asked[0].min() >= 0.85 * 110
+    assert world.asked[0].max() <= 1.15 * 110
     voiceless = Vocal(np.zeros(50, bool), np.zeros(50), np.ones((50, 513)), np.ones((50, 513)))
     assert rap(voiceless, np.random.default_rng(0), np.arange(0, 200, 15)).shape == (195 * 160,)
 

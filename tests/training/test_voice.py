@@ -1,10 +1,10 @@
 import sys
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.training.world import World
 from tunelab.training.melody import (
     COMPASS,
     FRAMES_PER_SECOND,
@@ -78,29 +78,6 @@ def test_compression_evens_levels_out_and_keeps_the_loudness() -> None:
     assert rms(evened) == pytest.approx(rms(samples), rel=1e-3)
     np.testing.assert_allclose(compress(samples, 0.0), samples, rtol=1e-5)
     assert not compress(np.zeros(100, np.float32), 0.5).any()
-
-
-class World(ModuleType):
-    """Stands in for the vocoder: one sine at the pitch, so that what is asked for can be heard."""
-
-    def __init__(self) -> None:
-        super().__init__("pyworld")
-        self.asked: list[npt.NDArray[np.float64]] = []
-
-    def synthesize(
-        self,
-        pitch: npt.NDArray[np.float64],
-        envelope: npt.NDArray[np.float64],
-        noise: npt.NDArray[np.float64],
-        rate: int,
-        period: float,
-    ) -> npt.NDArray[np.float64]:
-        assert envelope.flags.c_contiguous
-        assert noise.flags.c_contiguous
-        assert len(pitch) == len(envelope) == len(noise)
-        self.asked.append(pitch)
-        phase = np.cumsum(np.repeat(pitch, int(rate * period / 1000))) / rate
-        return 0.1 * np.sin(2 * np.pi * phase)
 
 
 def test_vowels_are_stretched_and_sung_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,17 @@ REPRODUCE = [
     "tunelab bundle CORPUS --run run4 --out models/tunelab-v1",
     "tunelab quantise models/tunelab-v1 CORPUS/clips",
     "# two heads anew, on other clips (seconds as rendered; 34 of 51 training shards were used)",
-    "tunelab clips CORPUS2 --seconds 900 --heldout-seconds 130 --seeds 11,12",
+    "tunelab clips CORPUS2 --seconds 900 --heldout-seconds 130 --seeds 11,12 "
+    "--kinds music=0.52,speech=0.06,speech+music=0.13,sung=0.04,sung+music=0.25",
     "tunelab tag CORPUS2",
     "tunelab refit CORPUS2 --bundle models/tunelab-v1 --heads danceability,instrumentalness",
     "tunelab evaluate --bundle models/tunelab-v1 --validation VALIDATION",
     "tunelab compare-precisions --bundle models/tunelab-v1 --validation VALIDATION",
     "tunelab robustness --bundle models/tunelab-v1 --clips CORPUS2/clips",
+    "# held-out clips that the embedding was measured on, beside those of before",
+    "tunelab clips CORPUS2 --seconds 270 --heldout-seconds 12 --seeds 31,32 "
+    "--kinds music=0.35,rapped+music=0.45,sung+music=0.2",
+    "tunelab tag CORPUS2",
     "tunelab embedding --bundle models/tunelab-v1 --clips CORPUS2/clips --validation VALIDATION --corpus CORPUS2",
     "tunelab liveness CORPUS2 --bundle models/tunelab-v1",
 ]

@@ -6,7 +6,6 @@ instruments are known. MMA is a program of its own (Debian's ``mma``).
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import shutil
@@ -16,11 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tunelab.training.compose import DRUMS, PROGRESSIONS, STEPS
-from tunelab.training.scores import ACOUSTIC, PIECES, PREFIX, SECONDS, SOUND_FONTS, synthesise
+from tunelab.training.scores import ACOUSTIC, PREFIX, SECONDS, SOUND_FONTS, describe_package, synthesise
 
 LIBRARY = Path("/usr/share/mma/lib/stdlib")
 LICENCE = "GPL-2+"
@@ -123,7 +123,7 @@ def instruments_of(midi: bytes) -> tuple[tuple[int, ...], bool]:
 
 
 def package_of(groove: Groove, programs: tuple[int, ...]) -> str:
-    """The package that an accompaniment goes into."""
+    """The package that an accompaniment goes into; ``programs`` are General MIDI's, from 0."""
     kind = ACOUSTIC if ACOUSTIC_PROGRAMS.issuperset(programs) else MIXED
     return f"{kind}-grooves-{zlib.crc32(groove.file.encode()) % PARTS}"
 
@@ -143,7 +143,7 @@ def render_grooves(out: Path, count: int, fonts: list[Path], library: Path = LIB
     player, synthesizer, grooves = shutil.which("mma"), shutil.which("fluidsynth"), find_grooves(library)
     if player is None or synthesizer is None or not fonts or not grooves:
         raise FileNotFoundError("accompaniments need mma, fluidsynth and a sound font, such as fluid-soundfont-gm")
-    rows: dict[str, list[dict[str, object]]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     made = 0
     for number in range(count):
         rng = np.random.default_rng([7, number])
@@ -162,15 +162,9 @@ def render_grooves(out: Path, count: int, fonts: list[Path], library: Path = LIB
         if not audio.exists():
             synthesise(synthesizer, midi, font, audio, rng)
             made += 1
-    licences = sorted({SOUND_FONTS.get(font.name, "unknown") for font in fonts} | {LICENCE})
+    licences = {SOUND_FONTS.get(font.name, "unknown") for font in fonts} | {LICENCE}
     for package, pieces in rows.items():
-        about = out / package / "usr" / "share" / "doc" / package
-        about.mkdir(parents=True, exist_ok=True)
-        (about / "copyright").write_text("".join(f"License: {licence}\n" for licence in licences))
-        with (out / package / PIECES).open("w", newline="") as file:
-            table = csv.DictWriter(file, list(pieces[0]))
-            table.writeheader()
-            table.writerows(pieces)
+        describe_package(out / package, pieces, licences)
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy.signal
+from scipy.ndimage import uniform_filter1d
 
 from tunelab.training.melody import FRAMES_PER_SECOND
 from tunelab.training.voice import SAMPLE_RATE, Vocal, compress, put_together
@@ -98,14 +99,13 @@ def rap(vocal: Vocal, rng: np.random.Generator, grid: npt.NDArray[np.int64]) -> 
     hertz = np.where(vocal.hertz > 0, vocal.hertz, middle)
     pitch = middle * float(rng.uniform(0.85, 1.15)) * (hertz / middle) ** float(rng.uniform(0.3, 0.9))
     formant = float(rng.uniform(0.92, 1.12))
-    mask = np.repeat(heard, SAMPLE_RATE // FRAMES_PER_SECOND).astype(np.float32)
-    # Over 10 ms, or every rest would begin with a click.
-    mask = np.convolve(mask, np.full(160, 1 / 160, np.float32), mode="same")
-    spoken = put_together(vocal, index, pitch[index], 1.0, formant)[: len(mask)]
-    spoken = spoken * mask[: len(spoken)]
+    spoken = put_together(vocal, index, pitch[index], 1.0, formant)
     if rng.random() < 0.25:
         late = int(rng.uniform(0.01, 0.035) * SAMPLE_RATE)
         again = put_together(vocal, index, pitch[index] * float(rng.uniform(0.97, 1.03)), 1.0, formant * 1.03)
-        again = again[: len(spoken)] * mask[: len(spoken)]
         spoken[late:] += np.float32(rng.uniform(0.3, 0.8)) * again[: len(spoken) - late]
+    frame = SAMPLE_RATE // FRAMES_PER_SECOND
+    # Over 10 ms, or every rest would begin with a click.
+    mask = uniform_filter1d(np.repeat(heard, frame).astype(np.float32), frame)
+    spoken = spoken[: len(mask)] * mask[: len(spoken)]
     return compress(spoken, float(rng.uniform(0.2, 0.7)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,10 +53,7 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
     made = 0
     for package_number, package in enumerate(PACKAGES):
         folder = out / package
-        about = folder / "usr" / "share" / "doc" / package
-        about.mkdir(parents=True, exist_ok=True)
-        licences = sorted({SOUND_FONTS.get(font.name, "unknown") for font in fonts})
-        (about / "copyright").write_text("".join(f"License: {licence}\n" for licence in licences))
+        folder.mkdir(parents=True, exist_ok=True)
         rows = []
         for number in range(count):
             rng = np.random.default_rng([package_number, number])
@@ -67,11 +66,19 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
                 continue
             synthesise(synthesizer, piece.midi, font, audio, rng)
             made += 1
-        with (folder / PIECES).open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+        describe_package(folder, rows, {SOUND_FONTS.get(font.name, "unknown") for font in fonts})
     return made
+
+
+def describe_package(folder: Path, pieces: list[dict[str, Any]], licences: Collection[str]) -> None:
+    """Write :data:`PIECES`, a row a piece, and the licences where Debian's packages have theirs."""
+    about = folder / "usr" / "share" / "doc" / folder.name
+    about.mkdir(parents=True, exist_ok=True)
+    (about / "copyright").write_text("".join(f"License: {licence}\n" for licence in sorted(licences)))
+    with (folder / PIECES).open("w", newline="") as file:
+        table = csv.DictWriter(file, list(pieces[0]))
+        table.writeheader()
+        table.writerows(pieces)
 
 
 def synthesise(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.random.Generator) -> None:
