@@ -9,6 +9,7 @@ import mido
 import numpy as np
 import pytest
 
+from tunelab.errors import SettingsError
 from tunelab.training import grooves
 from tunelab.training.compose import STEPS
 from tunelab.training.grooves import (
@@ -124,7 +125,7 @@ def test_packages_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="mma, fluidsynth and a sound font"):
+    with pytest.raises(SettingsError, match="mma, fluidsynth and a sound font"):
         render_grooves(tmp_path, 1, [])
 
 

@@ -49,11 +49,11 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: 
 def test_clips_without_tags_have_no_tag_loss(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips")
     data = prepare(load_clips(tmp_path / "clips", "train"))
-    assert data.dense.shape == (16, 46, 294)
+    assert data.dense.shape == (16, 46, 307)
     assert torch.isnan(data.dense[8:, :, 194:]).all()
     assert not torch.isnan(data.dense[:8]).any()
     torch.manual_seed(0)
-    student = Student(1, 294, 256, 14)
+    student = Student(1, 307, 256, 14)
     pool = ThreadPoolExecutor(2)
     for crop in (False, True):
         generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
@@ -62,11 +62,26 @@ def test_clips_without_tags_have_no_tag_loss(tmp_path: Path) -> None:
         assert all(weight.grad is None or weight.grad.isfinite().all() for weight in student.parameters())
 
 
+def test_a_clip_far_off_does_not_rule_the_step() -> None:
+    told, wanted = torch.zeros(2, 5, 3), torch.full((2, 5, 3), 0.1)
+    near = objectives._error(told, wanted)
+    assert near == pytest.approx(0.01, rel=0.01)
+    wanted[1] = 20.0
+    output = told.clone().requires_grad_()
+    far = objectives._error(output, wanted)
+    assert 20 < far < 30  # in place of 200
+    [gradient] = torch.autograd.grad(far, output)
+    assert gradient[1].norm() < 0.1 * 2 * 20 / told.numel() * 15**0.5
+    # What is not known does not count, whatever it is.
+    wanted[1] = torch.nan
+    assert objectives._error(told, wanted) == pytest.approx(0.01, rel=0.01)
+
+
 def test_threads_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips")
     data, pool = prepare(load_clips(tmp_path / "clips", "train")), ThreadPoolExecutor(2)
     torch.manual_seed(0)
-    student, index = Student(1, 294, 256, 14), torch.tensor([1, 2])
+    student, index = Student(1, 307, 256, 14), torch.tensor([1, 2])
     set_gradients(student, data, index, False, [torch.Generator().manual_seed(seed) for seed in (3, 4)], pool)
     shared = student.to_trunk.weight.grad
     student.zero_grad()
@@ -126,7 +141,7 @@ def test_targets_hold_the_labels_of_the_heads_where_there_are_tags(tmp_path: Pat
 def test_a_further_objective_teaches_its_own_part_and_the_encoder(tmp_path: Path, name: str, part: str) -> None:
     data = _small_data(tmp_path / "clips")
     torch.manual_seed(0)
-    student = Student(1, 294, 256, 14)
+    student = Student(1, 307, 256, 14)
     index, projection = torch.tensor([0, 1, 2, 3]), student.ast.embeddings.patch_embeddings.projection.weight
 
     def run(objective: Objective, crop: bool = False) -> tuple[float, bool, torch.Tensor]:

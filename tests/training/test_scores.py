@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from tunelab.errors import SettingsError
 from tunelab.training.augment import end_band
 from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE, SAMPLE_RATE
 from tunelab.training.compose import ACOUSTIC, DRUMS, ELECTRONIC, STEPS, TICKS, compose
@@ -87,7 +88,7 @@ def test_pieces_are_rendered_once(tmp_path: Path) -> None:
 
 
 def test_rendering_without_a_sound_font_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="sound font"):
+    with pytest.raises(SettingsError, match="sound font"):
         render_scores(tmp_path, 1, [])
 
 

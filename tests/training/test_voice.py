@@ -1,46 +1,14 @@
 import sys
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from tests.training.world import World
-from tunelab.training.melody import (
-    COMPASS,
-    FRAMES_PER_SECOND,
-    MAJOR,
-    MINOR,
-    SCALES,
-    bend,
-    key_of,
-    melody,
-    pitch_classes,
-)
+from tunelab.training.melody import COMPASS, FRAMES_PER_SECOND, SCALES, bend, melody
+from tunelab.training.tonality import MAJOR, MINOR
 from tunelab.training.voice import SAMPLE_RATE, Vocal, _third_above, compress, rms, sing
 
 RATE = 16_000
-
-
-def _chords(*chords: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    times = np.arange(RATE) / RATE
-    parts = [sum(np.sin(2 * np.pi * 440 * 2 ** ((note - 69) / 12) * times) for note in chord) for chord in chords]
-    return (0.1 * np.concatenate(parts)).astype(np.float32)
-
-
-def test_pitch_classes_of_a_chord() -> None:
-    energy = pitch_classes(_chords((60, 64, 67)), RATE)
-    assert energy.sum() == pytest.approx(1.0)
-    assert set(np.argsort(energy)[-3:]) == {0, 4, 7}
-    assert pitch_classes(np.zeros(RATE, np.float32), RATE).sum() == 0
-
-
-@pytest.mark.parametrize("up", [0, 5, 11])
-def test_the_key_of_a_cadence_is_heard(up: int) -> None:
-    major = [(60, 64, 67), (65, 69, 72), (67, 71, 74), (60, 64, 67)]
-    minor = [(60, 63, 67), (65, 68, 72), (67, 70, 74), (60, 63, 67)]
-    for chords, scale in ((major, MAJOR), (minor, MINOR)):
-        raised = [tuple(note + up for note in chord) for chord in chords]
-        assert key_of(_chords(*raised), RATE) == (up, scale)
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -90,26 +90,33 @@ def clips(
 ) -> None:
     """Render clips with vibenet's labels into CORPUS/clips."""
     import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
 
     from tunelab.training.clips import kinds_from, render_both
+    from tunelab.training.rap import compile_ahead
 
     shares = kinds_from(kinds)
-    jobs = [(corpus, int(seed), seconds, heldout_seconds, shares) for seed in seeds.split(",")]
-    with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
-        pool.starmap(render_both, jobs)
+    compile_ahead()
+    numbers = [int(seed) for seed in seeds.split(",")]
+    # An executor, for a pool of multiprocessing waits for ever where a process was killed.
+    with ProcessPoolExecutor(len(numbers), multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(render_both, corpus, seed, seconds, heldout_seconds, shares) for seed in numbers]
+        for job in as_completed(jobs):
+            job.result()
 
 
 @commands.command("tag")
 def tag(corpus: Corpus, processes: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2) -> None:
     """Label the rendered clips with musicnn's tags. Call again to resume."""
     import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
 
     from tunelab.training.clips import AUDIO
     from tunelab.training.musicnn import tag_shard
 
     shards = sorted((corpus / "clips" / AUDIO).glob("*.safetensors"))
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for _ in pool.imap_unordered(tag_shard, shards):
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for _ in pool.map(tag_shard, shards):
             pass
 
 

@@ -18,11 +18,11 @@ from safetensors.numpy import save_file
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.errors import SettingsError
 from tunelab.training.augment import EQUALISER_HZ, end_band, equalise
-from tunelab.training.melody import key_of
 from tunelab.training.rap import beats_of, grid_of, rap
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
 from tunelab.training.speech import speaker_of
 from tunelab.training.teachers import Vibenet
+from tunelab.training.tonality import key_of, tonal_rows
 from tunelab.training.voice import SAMPLE_RATE, Vocal, mix, reverberate, rms, sing, take_apart
 from tunelab.types import FloatArray
 
@@ -33,9 +33,15 @@ DENSE_ROWS = 46
 SHARD = 64
 ACOUSTIC_SCORE, ELECTRONIC_SCORE = 5, 6
 """Kinds of music alone that was rendered from scores: what played is known."""
-KINDS = {"music": 0, "speech": 1, "speech+music": 2, "sung": 3, "sung+music": 4, "rapped+music": 7}
+LAYERED = "layered"
+"""Two tracks at once: no music as people make it, but the teachers can be followed there, too. For training alone."""
+KINDS = {"music": 0, "speech": 1, "speech+music": 2, "sung": 3, "sung+music": 4, "rapped+music": 7, LAYERED: 8}
 """Numbers of the kinds that are drawn; with :data:`KIND_WEIGHTS`, how often."""
-KIND_WEIGHTS = dict(zip(KINDS, (0.50, 0.06, 0.10, 0.04, 0.23, 0.07), strict=True))
+KIND_WEIGHTS = dict(zip(KINDS, (0.40, 0.05, 0.09, 0.03, 0.20, 0.06, 0.17), strict=True))
+NO_VOICE = ("music", LAYERED)
+"""Kinds to which no voice is added."""
+LAYER_DB = (-12.0, 0.0)
+"""Level of the second track of a layered clip over the first."""
 RAP_IS_SPEECH = 0.5
 """How much of a rapped voice counts as spoken: rap lies between songs and spoken word, as users know the scale."""
 VOCALS = 24
@@ -94,7 +100,11 @@ class Renderer:
         root: the corpus folder that its paths are relative to.
         split: ``train`` or ``heldout``.
         seed: everything random follows from it.
-        shares: how often each of :data:`KINDS` is drawn, relative to the others; those left out are not.
+        shares: how often each of :data:`KINDS` is drawn, relative to the others; those left out are not, nor are
+            layers in any split but ``train``.
+
+    Raises:
+        SettingsError: nothing is left to draw.
     """
 
     def __init__(
@@ -116,6 +126,9 @@ class Renderer:
         self._speaker_shares = np.sqrt([group.seconds.sum() for group in speakers])
         self._speaker_shares /= self._speaker_shares.sum()
         self._vocals: list[Vocal] = []
+        shares = {kind: share for kind, share in shares.items() if self._augment or kind != LAYERED}
+        if not shares:
+            raise SettingsError(f"{LAYERED} clips are for training alone")
         self._kinds = list(shares)
         self._kind_shares = np.array(list(shares.values())) / sum(shares.values())
 
@@ -125,10 +138,12 @@ class Renderer:
         name, package = str(rng.choice(self._kinds, p=self._kind_shares)), -1
         kind = KINDS[name]
         music = np.zeros(CLIP_SAMPLES, np.float32)
-        if "music" in name:
+        if "music" in name or name == LAYERED:
             music, package = self._draw_music()
+        if name == LAYERED:
+            music = mix(music, self._draw_music()[0], rng.uniform(*LAYER_DB))
         voice, level = np.zeros(CLIP_SAMPLES, np.float32), 0.0
-        if name != "music":
+        if name not in NO_VOICE:
             match name.split("+")[0]:
                 case "speech":
                     voice = self._speech(30.0)
@@ -142,7 +157,7 @@ class Renderer:
         samples = mix(music, voice, level) if name.endswith("+music") else music + voice
         if self._augment and rng.random() < 0.5:
             samples = equalise(samples, rng.uniform(-6, 6, len(EQUALISER_HZ)))
-        share = 0.0 if name == "music" else 1.0 if "music" not in name else float(1 / (1 + 10 ** (-level / 10)))
+        share = 0.0 if name in NO_VOICE else 1.0 if "music" not in name else float(1 / (1 + 10 ** (-level / 10)))
         steps = voice[: DENSE_ROWS * DENSE_STEP].reshape(DENSE_ROWS, DENSE_STEP)
         loud = np.sqrt(np.square(steps).mean(axis=1)) > 0.1 * max(rms(voice), 1e-9)
         # The teachers hear what the student hears: a peak of 1.
@@ -269,6 +284,7 @@ def render(
                     "trunk": labels.trunk,
                     "scores": labels.scores,
                     "activity": clip.activity,
+                    "tonal": tonal_rows(clip.samples, SAMPLE_RATE, DENSE_ROWS, DENSE_STEP).astype(np.float16),
                     "known": np.array([clip.kind, clip.package, clip.voice, clip.speech], np.float32),
                 }
             )

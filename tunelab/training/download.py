@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunelab.errors import SettingsError
 from tunelab.training.corpus import SPEECH_PACKAGES
 
 MUSIC_PACKAGES: tuple[str, ...] = (
@@ -113,11 +114,11 @@ def download_packages(
         Names of packages that could not be fetched or unpacked.
 
     Raises:
-        FileNotFoundError: ``apt-get`` or ``dpkg`` is not installed.
+        SettingsError: ``apt-get`` or ``dpkg`` is not installed.
     """
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
     if apt is None or dpkg is None:
-        raise FileNotFoundError("the corpus needs apt-get and dpkg")
+        raise SettingsError("the corpus needs apt-get and dpkg")
     scratch.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
     for package in packages:

@@ -16,7 +16,7 @@ from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
 from tunelab.training.heads import GATE, match_spread, passes_gate, predict, train_head
-from tunelab.training.labels import KNOWN_ACOUSTIC, SCORE_COLUMN, Labeller, sources
+from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, sources
 from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
 
@@ -78,7 +78,7 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
             (arrays["train"][development], labels[head][development]),
             arrays["heldout"],
         )
-        ordinary = development & (known[:, 3] == 0) & ~np.isin(known[:, 0], list(KNOWN_ACOUSTIC))
+        ordinary = development & (known[:, 3] == 0) & ~np.isin(known[:, 0], NOT_ORDINARY)
         head_tensors = match_spread(fitted.tensors, head, arrays["train"][ordinary], labels[head][ordinary])
         heldout = predict(head_tensors, head, arrays["heldout"])
         vibenet = arrays["heldout_scores"][:, SCORE_COLUMN[head]]

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tunelab.errors import SettingsError
 from tunelab.training.compose import DRUMS, PROGRESSIONS, STEPS
 from tunelab.training.scores import ACOUSTIC, PREFIX, SECONDS, SOUND_FONTS, describe_package, synthesise
 
@@ -137,12 +138,12 @@ def render_grooves(out: Path, count: int, fonts: list[Path], library: Path = LIB
         Accompaniments rendered now.
 
     Raises:
-        FileNotFoundError: mma, fluidsynth, or every sound font, is missing.
+        SettingsError: mma, fluidsynth, or every sound font, is missing.
         CalledProcessError: fluidsynth failed.
     """
     player, synthesizer, grooves = shutil.which("mma"), shutil.which("fluidsynth"), find_grooves(library)
     if player is None or synthesizer is None or not fonts or not grooves:
-        raise FileNotFoundError("accompaniments need mma, fluidsynth and a sound font, such as fluid-soundfont-gm")
+        raise SettingsError("accompaniments need mma, fluidsynth and a sound font, such as fluid-soundfont-gm")
     rows: dict[str, list[dict[str, Any]]] = {}
     made = 0
     for number in range(count):

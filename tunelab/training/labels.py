@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE
+from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KINDS, LAYERED
 from tunelab.training.genres import expected
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import onto_scale, percentiles
@@ -67,6 +67,8 @@ GENRE_WEIGHTS: dict[str, float] = {"energy": 0.3, "danceability": 0.3, "speechin
 look saw no gain."""
 KNOWN_ACOUSTIC: dict[int, float] = {ACOUSTIC_SCORE: 0.95, ELECTRONIC_SCORE: 0.04}
 """Acousticness of music that was rendered from scores, by the kind of clip. It has no voice either."""
+NOT_ORDINARY = (*KNOWN_ACOUSTIC, KINDS[LAYERED])
+"""Kinds of music that no scale is measured on: rendered from scores, or two tracks at once."""
 KNOWN_INSTRUMENTAL = 0.9
 LEAST_LEFT = 0.12
 """Share of instrumentalness that a voice alone leaves."""
@@ -121,8 +123,7 @@ class Labeller:
             ):
                 table[head] = (float(values.mean()), float(values.std()) + 1e-6)
         unscaled = cls(mean, std, score, place, genre, {})._unscaled(scores, tags, known)
-        # What was rendered is no sample of ordinary music: the scale is not measured on it.
-        music = (known[:, 3] == 0) & ~np.isin(known[:, 0], list(KNOWN_ACOUSTIC))
+        music = (known[:, 3] == 0) & ~np.isin(known[:, 0], NOT_ORDINARY)
         if not music.any():  # a corpus of speech alone
             music[:] = True
         return cls(mean, std, score, place, genre, {head: percentiles(unscaled[head][music]) for head in HEADS})

@@ -4,50 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
 
-from tunelab.types import FloatArray
+from tunelab.training.tonality import MAJOR, MINOR
 
-MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 SCALES: tuple[tuple[int, ...], ...] = (MAJOR, MINOR, (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 """Major, natural minor, and both pentatonics, in semitones above the tonic."""
 PENTATONIC: dict[tuple[int, ...], tuple[int, ...]] = {MAJOR: SCALES[2], MINOR: SCALES[3]}
 FRAMES_PER_SECOND = 100
 COMPASS = 19.0
 """Semitones between a singer's lowest and highest note."""
-_PROFILES = {
-    MAJOR: (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
-    MINOR: (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
-}
-"""How well each semitone above the tonic fits a key: the probe-tone ratings of Krumhansl and Kessler (1982)."""
-
-
-def pitch_classes(samples: FloatArray, rate: int) -> npt.NDArray[np.float64]:
-    """Mean magnitude of each pitch class from C on, 80 Hz to 1.7 kHz, shape ``(12,)``; its sum is 1 (0 of silence).
-
-    Notes are taken at A = 440 Hz: of music that is tuned otherwise a class is up to half a semitone off.
-    """
-    hertz, _, spectrum = scipy.signal.stft(samples, rate, nperseg=4096, noverlap=2048)
-    inside = (hertz >= 80) & (hertz <= 1700)
-    notes = np.round(12 * np.log2(hertz[inside] / 440.0) + 69).astype(int) % 12
-    energy = np.bincount(notes, np.abs(spectrum[inside]).mean(1), minlength=12) / np.bincount(notes, minlength=12)
-    return energy / max(float(energy.sum()), 1e-12)
-
-
-def key_of(samples: FloatArray, rate: int) -> tuple[int, tuple[int, ...]]:
-    """The tonic (0 is C) and the scale, :data:`MAJOR` or :data:`MINOR`, whose profile fits best.
-
-    Args:
-        samples: float32, shape ``(n,)``, of at least 0.3 s.
-        rate: in Hz.
-    """
-    energy = pitch_classes(samples, rate)
-    fits = {
-        (tonic, scale): float(np.corrcoef(np.roll(profile, tonic), energy + 1e-12 * np.arange(12))[0, 1])
-        for scale, profile in _PROFILES.items()
-        for tonic in range(12)
-    }
-    return max(fits, key=lambda key: fits[key])
 
 
 def melody(

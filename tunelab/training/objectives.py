@@ -14,10 +14,13 @@ from torch.nn import functional
 from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
 from tunelab.training.precision import quick_arithmetic
 from tunelab.training.student import PATCHES, Student, choose_patches, two_views
-from tunelab.training.targets import DENSE_PCA, TAG_SHARE, VOICE_SHARE, Data, token_times
+from tunelab.training.targets import DENSE_VARIANCE, Data, token_times
 
 HIDDEN_PATCHES = 24
 """Patches of each clip that the masked objective asks for; the encoder does not see them."""
+OUTLIER = 2.0
+"""Mean square error of a clip from which on it counts less and less: targets have a variance of about 1, and a few
+clips with a hundred times as much would rule the step."""
 TEMPERATURE = 0.1
 """Of the contrastive objective."""
 
@@ -59,7 +62,7 @@ def loss_of(
     wanted = data.dense[index].gather(1, token_times()[kept][:, :, None].expand(-1, -1, data.dense.shape[-1]))
     with quick_arithmetic():
         dense, pooled, trunk, scores, seen = (output.float() for output in student(mels, kept, views))
-    spread = data.dense.shape[-1] / (DENSE_PCA + VOICE_SHARE + TAG_SHARE)
+    spread = data.dense.shape[-1] / DENSE_VARIANCE
     loss = (_error(dense, wanted) + 4 * _error(pooled, wanted.mean(1))) * spread
     if not crop:
         loss = loss + functional.mse_loss(trunk, data.trunk[index]) + 2 * _error(scores, data.scores[index])
@@ -90,9 +93,13 @@ def contrastive_loss(views: torch.Tensor) -> torch.Tensor:
 
 
 def _error(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Mean square error over the targets that are known (not NaN)."""
+    """Mean square error over the targets that are known (not NaN), clips far off softened as by Charbonnier's loss."""
     known = ~wanted.isnan()
-    return (output - wanted).where(known, 0.0).square().sum() / known.sum().clamp(min=1)
+    inside = tuple(range(1, wanted.ndim))
+    counts = known.sum(inside)
+    squares = (output - wanted).where(known, 0.0).square().sum(inside) / counts.clamp(min=1)
+    softened = 2 * OUTLIER * ((1 + squares / OUTLIER).sqrt() - 1)
+    return (softened * counts).sum() / counts.sum().clamp(min=1)
 
 
 def set_gradients(
@@ -120,5 +127,6 @@ def set_gradients(
     losses, parts = zip(*pool.map(part, index.chunk(len(generators)), generators), strict=True)
     for weight, *gradients in zip(weights, *parts, strict=True):
         present = [gradient for gradient in gradients if gradient is not None]
-        weight.grad = torch.stack(present).mean(0) if present else None
+        # Added up one by one: a stack would copy all of them first.
+        weight.grad = sum(present[1:], start=present[0]) / len(present) if present else None
     return float(np.mean(losses))

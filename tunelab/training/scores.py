@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tunelab.errors import SettingsError
 from tunelab.training.compose import compose
 
 PREFIX = "rendered-"
@@ -44,12 +45,12 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
         Pieces rendered now.
 
     Raises:
-        FileNotFoundError: fluidsynth, or every sound font, is missing.
+        SettingsError: fluidsynth, or every sound font, is missing.
         CalledProcessError: fluidsynth failed.
     """
     synthesizer = shutil.which("fluidsynth")
     if synthesizer is None or not fonts:
-        raise FileNotFoundError("rendered scores need fluidsynth and a sound font, such as Debian's fluid-soundfont-gm")
+        raise SettingsError("rendered scores need fluidsynth and a sound font, such as Debian's fluid-soundfont-gm")
     made = 0
     for package_number, package in enumerate(PACKAGES):
         folder = out / package

@@ -17,13 +17,16 @@ from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
 from tunelab.training.student import PATCHES, TIME_PATCHES
+from tunelab.training.tonality import TONAL_COLUMNS
 from tunelab.types import HEADS
 
 DENSE_PCA = 192
 DENSE_LIMIT = 16.0
 """vibenet's feature is below this in 99 of 100 clips and goes to 200 in a few, which would rule the whole loss."""
-VOICE_SHARE, TAG_SHARE = 48.0, 150.0
-"""Variance of the voice and tag columns of the dense target; vibenet's sum to :data:`DENSE_PCA`."""
+VOICE_SHARE, TAG_SHARE, TONAL_SHARE = 48.0, 150.0, 36.0
+"""Variance of the voice, tag and key columns of the dense target; vibenet's sum to :data:`DENSE_PCA`."""
+DENSE_VARIANCE = DENSE_PCA + VOICE_SHARE + TAG_SHARE + TONAL_SHARE
+"""Of the dense target's columns together."""
 FOLLOWED = [SCORE_COLUMN[head] for head in HEADS]
 """Columns of the teacher's scores in the order of the six heads."""
 
@@ -34,7 +37,8 @@ class Data:
 
     Attributes:
         mels: uint8, shape ``(n, 1876, 128)``.
-        dense: targets for each 0.64 s, shape ``(n, 46, 294)``: vibenet's feature, voice and speech, musicnn's tags.
+        dense: targets for each 0.64 s, shape ``(n, 46, 307)``: vibenet's feature, voice and speech, musicnn's tags,
+            pitch classes and mode.
         trunk: vibenet's, shape ``(n, 256)``.
         scores: shape ``(n, 14)``: vibenet's six scores, shares of voice and speech, the labels of the six heads.
         weights: how often each clip is drawn, shape ``(n,)``.
@@ -64,19 +68,23 @@ class Data:
 
 
 def load_clips(folder: Path, split: str) -> dict[str, np.ndarray[Any, Any]]:
-    """All rendered shards of a split, concatenated, with their tags: NaN where a shard has not been tagged."""
+    """All rendered shards of a split, concatenated, with their tags: NaN where a shard has not been tagged.
+
+    Likewise for what is heard of the key in shards that are older than that.
+    """
     shards = []
     for path in sorted(folder.glob(f"{split}-*.safetensors")):
         shard, tags = load_file(path), folder / TAGS_FOLDER / path.name
         missing = np.full((len(shard["mel"]), TAG_PATCHES, len(TAGS)), np.nan, np.float16)
-        shards.append(shard | (load_file(tags) if tags.exists() else {"tags": missing}))
+        keyless = np.full((len(shard["mel"]), DENSE_ROWS, TONAL_COLUMNS), np.nan, np.float16)
+        shards.append({"tonal": keyless} | shard | (load_file(tags) if tags.exists() else {"tags": missing}))
     if not shards:
         raise FileNotFoundError(f"no rendered clips of split {split!r}")
     return {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
 
 
 def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
-    """Reduce and standardise the targets: dense by PCA, then voice and speech activity, then the tags as columns."""
+    """Reduce and standardise the targets: dense by PCA, then voice and speech activity, tags and keys as columns."""
     dense = torch.from_numpy(clips["dense"]).float().clamp(max=DENSE_LIMIT)
     flat = dense.reshape(-1, dense.shape[-1])
     centre = flat.mean(0)
@@ -91,6 +99,7 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
     # Each row of the dense target takes the tags of the patch of 3 s at its middle.
     rows = ((np.arange(DENSE_ROWS) + 0.5) * 0.64 / (PATCH_FRAMES * 0.016)).astype(int).clip(0, TAG_PATCHES - 1)
     tags = torch.from_numpy(clips["tags"][:, rows]).float()
+    tonal = torch.from_numpy(clips["tonal"]).float()
     trunk = torch.from_numpy(clips["trunk"])
     teacher = torch.from_numpy(clips["scores"])[:, FOLLOWED].clamp(0.02, 0.98).logit()
     labels = torch.from_numpy(head_labels(clips)).clamp(0.02, 0.98).logit()
@@ -101,7 +110,9 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
     levels = clips["mel"][::7].astype(np.float32) * MEL_STEP_DB + MEL_FLOOR_DB
     return Data(
         mels=torch.from_numpy(clips["mel"]),
-        dense=torch.cat([reduced, _standard(voice, VOICE_SHARE), _standard(tags, TAG_SHARE)], -1),
+        dense=torch.cat(
+            [reduced, _standard(voice, VOICE_SHARE), _standard(tags, TAG_SHARE), _standard(tonal, TONAL_SHARE)], -1
+        ),
         trunk=(trunk - trunk.mean(0)) / (trunk.std(0) + 1e-3),
         scores=(scores - centres) / (spreads + 1e-6),
         weights=torch.from_numpy(counts[cells] ** -0.4),
