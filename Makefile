@@ -11,8 +11,9 @@ PORT ?= 8000
 serve: $(INSTALLED)
 	$(BIN)/tunelab serve --port $(PORT)
 
+# One thread for each of the two processes: threads that share a core spin while they wait for each other.
 test: $(INSTALLED)-test
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .
