@@ -151,6 +151,22 @@ def pretrain(
     embed_clips(corpus / "clips", corpus / run)
 
 
+@commands.command("average")
+def average(
+    corpus: Corpus,
+    run: Annotated[str, typer.Option(help="Name of a finished run, a folder in CORPUS.")],
+    init: Annotated[Path, typer.Option(help="The bundle that it went on from.")],
+    out: Annotated[str, typer.Option(help="Name of the run to write.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the run; the rest is the bundle's.")] = 0.5,
+) -> None:
+    """Average a run's encoder with the one that it began with, and keep the embeddings of all clips."""
+    from tunelab.training.average import average_run
+    from tunelab.training.embed import embed_clips
+
+    average_run(corpus / run, init, share, corpus / out)
+    embed_clips(corpus / "clips", corpus / out)
+
+
 @commands.command("ablate")
 def ablate(
     corpus: Corpus,
