@@ -16,6 +16,7 @@ from tunelab.training.ablation import VARIANTS, ablate, table
 from tunelab.training.cli import commands
 from tunelab.training.config import PretrainConfig
 from tunelab.training.targets import Data
+from tunelab.training.tonality import TONAL_COLUMNS
 from tunelab.types import HEADS
 
 
@@ -60,16 +61,20 @@ def test_an_unknown_run_is_told(corpus: Path) -> None:
 def test_targets_that_are_left_out() -> None:
     data = Data(
         torch.zeros(3, 4, 2, dtype=torch.uint8),
-        torch.zeros(3, 46, 294),
+        torch.zeros(3, 46, 307),
         torch.zeros(3, 256),
         torch.arange(3.0)[:, None].expand(3, 14).clone(),
         torch.ones(3),
         0.0,
         1.0,
     )
-    clips = {"known": np.array([[0, 1, 0.0, 0], [4, 1, 0.4, 0], [0, 2, 0.0, 0]], np.float32)}
+    clips = {"known": np.array([[0, 1, 0.0, 0], [4, 1, 0.4, 0], [8, 2, 0.0, 0]], np.float32)}
     silent = ablation._targets(data, clips, VARIANTS["no-voice"])
     assert silent.scores[:, 0].tolist() == [0.0, 2.0]
+    unlayered = ablation._targets(data, clips, VARIANTS["no-layers"])
+    assert unlayered.scores[:, 0].tolist() == [0.0, 1.0]
+    keyless = ablation._targets(data, clips, VARIANTS["no-keys"])
+    assert keyless.dense.isnan().all((0, 1)).sum() == keyless.dense.isnan().any((0, 1)).sum() == TONAL_COLUMNS
     untagged = ablation._targets(data, clips, VARIANTS["no-musicnn"])
     assert untagged.dense[:, :, -100:].isnan().all()
     assert not untagged.dense[:, :, :-100].isnan().any()

@@ -16,7 +16,7 @@ from tunelab.training.config import PretrainConfig
 from tunelab.training.objectives import Objective, loss_of, set_gradients
 from tunelab.training.pretrain import CHECKPOINT, Average, pretrain
 from tunelab.training.student import Student, choose_patches
-from tunelab.training.targets import Data, head_labels, load_clips, prepare, token_times
+from tunelab.training.targets import KEY_COLUMNS, TAG_COLUMNS, Data, head_labels, load_clips, prepare, token_times
 
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +60,16 @@ def test_clips_without_tags_have_no_tag_loss(tmp_path: Path) -> None:
         loss = set_gradients(student, data, torch.tensor([1, 9]), crop, generators, pool)
         assert 0 < loss < 100
         assert all(weight.grad is None or weight.grad.isfinite().all() for weight in student.parameters())
+
+
+@pytest.mark.parametrize(("left_out", "columns"), [("tags", TAG_COLUMNS), ("tonal", KEY_COLUMNS)])
+def test_each_target_is_where_it_is_said_to_be(tmp_path: Path, left_out: str, columns: slice) -> None:
+    write_clips(tmp_path / "clips")
+    clips = {name: values[:8] for name, values in load_clips(tmp_path / "clips", "train").items()}
+    clips[left_out] = np.full_like(clips[left_out], np.nan)
+    unknown = prepare(clips).dense.isnan()
+    assert unknown[:, :, columns].all()
+    assert unknown.sum() == unknown[:, :, columns].numel()
 
 
 def test_a_clip_far_off_does_not_rule_the_step() -> None:

@@ -13,14 +13,14 @@ import numpy as np
 from tunelab.errors import SettingsError
 from tunelab.evaluation.embedding import participation_ratio
 from tunelab.evaluation.metrics import pearson
+from tunelab.training.clips import KINDS, LAYERED
 from tunelab.training.config import PretrainConfig
 from tunelab.training.embed import embed_mels, load_student
 from tunelab.training.heads import train_head
 from tunelab.training.labels import Labeller
-from tunelab.training.musicnn import TAGS
 from tunelab.training.objectives import Objective
 from tunelab.training.pretrain import pretrain
-from tunelab.training.targets import Data, load_clips, prepare
+from tunelab.training.targets import KEY_COLUMNS, TAG_COLUMNS, Data, load_clips, prepare
 from tunelab.types import HEADS, FloatArray
 
 FITTED = 1000
@@ -38,7 +38,9 @@ class Variant:
     about: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     voice: bool = True
+    layers: bool = True
     musicnn: bool = True
+    keys: bool = True
 
 
 SMALL: dict[str, Any] = {"width": 256, "growth": ((0.0, 4),)}
@@ -52,6 +54,8 @@ VARIANTS: dict[str, Variant] = {
     "768x2": Variant("768 wide, 2 blocks", {"width": 768, "growth": ((0.0, 2),)}),
     "768x6": Variant("768 wide, 6 blocks", {"width": 768, "growth": ((0.0, 6),)}),
     "no-voice": Variant("without clips of speech or singing", voice=False),
+    "no-layers": Variant("without clips of two tracks at once", layers=False),
+    "no-keys": Variant("without keys as targets", keys=False),
     "no-musicnn": Variant("without musicnn's tags as targets", musicnn=False),
     "masked": Variant("with unseen patches as a target", {"objective": Objective(masked=1.0)}),
     "contrast": Variant("with the contrast of two halves", {"objective": Objective(contrast=0.5)}),
@@ -98,10 +102,16 @@ def ablate(
 
 
 def _targets(data: Data, clips: Mapping[str, Any], variant: Variant) -> Data:
-    chosen = np.ones(len(data.mels), bool) if variant.voice else ~_has_voice(clips)
+    chosen = np.ones(len(data.mels), bool)
+    if not variant.voice:
+        chosen &= ~_has_voice(clips)
+    if not variant.layers:
+        chosen &= clips["known"][:, 0] != KINDS[LAYERED]
     kept = data.only(chosen)
+    if not variant.keys:
+        kept.dense[:, :, KEY_COLUMNS] = float("nan")
     if not variant.musicnn:
-        kept.dense[:, :, -len(TAGS) :] = float("nan")
+        kept.dense[:, :, TAG_COLUMNS] = float("nan")
         # The labels of the heads were made from them, too.
         kept.scores[:, -len(HEADS) :] = float("nan")
     return kept

@@ -27,6 +27,8 @@ VOICE_SHARE, TAG_SHARE, TONAL_SHARE = 48.0, 150.0, 36.0
 """Variance of the voice, tag and key columns of the dense target; vibenet's sum to :data:`DENSE_PCA`."""
 DENSE_VARIANCE = DENSE_PCA + VOICE_SHARE + TAG_SHARE + TONAL_SHARE
 """Of the dense target's columns together."""
+TAG_COLUMNS = slice(-len(TAGS), None)
+KEY_COLUMNS = slice(-len(TAGS) - TONAL_COLUMNS, -len(TAGS))
 FOLLOWED = [SCORE_COLUMN[head] for head in HEADS]
 """Columns of the teacher's scores in the order of the six heads."""
 
@@ -37,8 +39,8 @@ class Data:
 
     Attributes:
         mels: uint8, shape ``(n, 1876, 128)``.
-        dense: targets for each 0.64 s, shape ``(n, 46, 307)``: vibenet's feature, voice and speech, musicnn's tags,
-            pitch classes and mode.
+        dense: targets for each 0.64 s, shape ``(n, 46, 307)``: vibenet's feature, voice and speech, pitch classes
+            and mode, musicnn's tags; :data:`KEY_COLUMNS` and :data:`TAG_COLUMNS` tell where.
         trunk: vibenet's, shape ``(n, 256)``.
         scores: shape ``(n, 14)``: vibenet's six scores, shares of voice and speech, the labels of the six heads.
         weights: how often each clip is drawn, shape ``(n,)``.
@@ -84,7 +86,7 @@ def load_clips(folder: Path, split: str) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
-    """Reduce and standardise the targets: dense by PCA, then voice and speech activity, tags and keys as columns."""
+    """Reduce and standardise the targets: dense by PCA, then voice and speech activity, keys and tags as columns."""
     dense = torch.from_numpy(clips["dense"]).float().clamp(max=DENSE_LIMIT)
     flat = dense.reshape(-1, dense.shape[-1])
     centre = flat.mean(0)
@@ -111,7 +113,7 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
     return Data(
         mels=torch.from_numpy(clips["mel"]),
         dense=torch.cat(
-            [reduced, _standard(voice, VOICE_SHARE), _standard(tags, TAG_SHARE), _standard(tonal, TONAL_SHARE)], -1
+            [reduced, _standard(voice, VOICE_SHARE), _standard(tonal, TONAL_SHARE), _standard(tags, TAG_SHARE)], -1
         ),
         trunk=(trunk - trunk.mean(0)) / (trunk.std(0) + 1e-3),
         scores=(scores - centres) / (spreads + 1e-6),
