@@ -2,13 +2,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tunelab.training.tonality import MAJOR, MINOR, TONAL_COLUMNS, key_of, pitch_classes, tonal_rows
+from tunelab.training.tonality import MAJOR, MINOR, TONAL_COLUMNS, key_of, pitch_classes, tonal_rows, tuning_of
 
 RATE = 16_000
 ROWS, STEP = 46, 10_240
 
 
-def _chords(*chords: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def _chords(*chords: tuple[float, ...]) -> npt.NDArray[np.float32]:
     times = np.arange(RATE) / RATE
     parts = [sum(np.sin(2 * np.pi * 440 * 2 ** ((note - 69) / 12) * times) for note in chord) for chord in chords]
     return (0.1 * np.concatenate(parts)).astype(np.float32)
@@ -27,7 +27,24 @@ def test_the_key_of_a_cadence_is_heard(up: int) -> None:
     minor = [(60, 63, 67), (65, 68, 72), (67, 70, 74), (60, 63, 67)]
     for chords, scale in ((major, MAJOR), (minor, MINOR)):
         raised = [tuple(note + up for note in chord) for chord in chords]
-        assert key_of(_chords(*raised), RATE) == (up, scale)
+        tonic, heard = key_of(_chords(*raised), RATE)
+        assert tonic == pytest.approx(up, abs=0.02)
+        assert heard == scale
+
+
+@pytest.mark.parametrize("tuning", [-0.45, -0.2, 0.31])
+def test_music_may_be_tuned_otherwise(tuning: float) -> None:
+    chords = [(60, 64, 67), (65, 69, 72), (67, 71, 74), (60, 64, 67)]
+    samples = _chords(*(tuple(note + tuning for note in chord) for chord in chords))
+    assert tuning_of(samples, RATE) == pytest.approx(tuning, abs=0.03)
+    tonic, scale = key_of(samples, RATE)
+    assert tonic == pytest.approx(tuning, abs=0.03)
+    assert scale == MAJOR
+    assert set(np.argsort(pitch_classes(_chords(chords[0]), RATE))[-3:]) == {0, 4, 7}
+
+
+def test_what_has_no_pitch_has_no_tuning() -> None:
+    assert tuning_of(np.zeros(RATE, np.float32), RATE) == 0.0
 
 
 def _cadences(*chords: tuple[int, ...]) -> npt.NDArray[np.float32]:

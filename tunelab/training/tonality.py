@@ -23,25 +23,49 @@ _PHRASE_ROWS = 15
 """Rows that a mode is heard over: a chord alone has none."""
 
 
-def pitch_classes(samples: FloatArray, rate: int) -> npt.NDArray[np.float64]:
+def pitch_classes(samples: FloatArray, rate: int, tuning: float = 0.0) -> npt.NDArray[np.float64]:
     """Mean magnitude of each pitch class from C on, 80 Hz to 1.7 kHz, shape ``(12,)``; its sum is 1 (0 of silence).
 
-    Notes are taken at A = 440 Hz: of music that is tuned otherwise a class is up to half a semitone off.
+    Args:
+        samples: float32, shape ``(n,)``.
+        rate: in Hz.
+        tuning: semitones that the music lies above A = 440 Hz.
     """
-    energy = _chroma(samples, rate).mean(1)
+    energy = _chroma(samples, rate, tuning).mean(1)
     return np.asarray(energy / max(float(energy.sum()), 1e-12))
 
 
-def key_of(samples: FloatArray, rate: int) -> tuple[int, tuple[int, ...]]:
-    """The tonic (0 is C) and the scale, :data:`MAJOR` or :data:`MINOR`, whose profile fits best.
+def tuning_of(samples: FloatArray, rate: int) -> float:
+    """Semitones that music lies above A = 440 Hz, -0.5..0.5; 0 where nothing is heard that has a pitch.
+
+    The mean of the places that spectral peaks have between two semitones, as angles, each as loud as it is.
+    """
+    hertz, _, spectrum = scipy.signal.stft(samples, rate, nperseg=_WINDOW, noverlap=0)
+    level = np.abs(spectrum)
+    middle, below, above = level[1:-1], level[:-2], level[2:]
+    peak = (middle > below) & (middle > above) & (hertz[1:-1, None] > 200) & (hertz[1:-1, None] < 1700)
+    row, column = np.nonzero(peak & (middle > 0.05 * level.max(initial=0.0)))
+    # Through the three bins of a peak goes a parabola; of a Hann window's decibels that is near the truth.
+    left, top, right = (np.log(part[row, column] + 1e-12) for part in (below, middle, above))
+    exact = (row + 1 + 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-9)) * hertz[1]
+    turn = np.sum(middle[row, column] * np.exp(2j * np.pi * 12 * np.log2(exact / 440.0)))
+    return float(np.angle(turn) / (2 * np.pi))
+
+
+def key_of(samples: FloatArray, rate: int) -> tuple[float, tuple[int, ...]]:
+    """The tonic and the scale, :data:`MAJOR` or :data:`MINOR`, whose profile fits best.
 
     Args:
         samples: float32, shape ``(n,)``, of at least 0.3 s.
         rate: in Hz.
+
+    Returns:
+        Semitones above C (at A = 440 Hz) in -0.5..11.5, with the music's tuning as the fraction; and the scale.
     """
-    energy = pitch_classes(samples, rate) + 1e-12 * np.arange(12)
+    tuning = tuning_of(samples, rate)
+    energy = pitch_classes(samples, rate, tuning) + 1e-12 * np.arange(12)
     scale = max(_PROFILES, key=lambda scale: fits(energy[None], scale).max())
-    return int(fits(energy[None], scale)[0].argmax()), scale
+    return int(fits(energy[None], scale)[0].argmax()) + tuning, scale
 
 
 def fits(energies: npt.NDArray[np.float64], scale: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -54,7 +78,7 @@ def fits(energies: npt.NDArray[np.float64], scale: tuple[int, ...]) -> npt.NDArr
 
 
 def tonal_rows(samples: FloatArray, rate: int, rows: int, step: int) -> FloatArray:
-    """What is heard of the key, row by row.
+    """What is heard of the key, row by row, at A = 440 Hz: of music tuned otherwise a class spills into the next.
 
     Args:
         samples: float32, shape ``(n,)``.
@@ -75,11 +99,11 @@ def tonal_rows(samples: FloatArray, rate: int, rows: int, step: int) -> FloatArr
     return np.column_stack([np.sqrt(shares), mode]).astype(np.float32)
 
 
-def _chroma(samples: FloatArray, rate: int) -> npt.NDArray[np.float64]:
+def _chroma(samples: FloatArray, rate: int, tuning: float = 0.0) -> npt.NDArray[np.float64]:
     """Magnitude of each pitch class over time, shape ``(12, frames)``."""
     hertz, _, spectrum = scipy.signal.stft(samples, rate, nperseg=_WINDOW, noverlap=_WINDOW - _HOP)
     inside = (hertz >= 80) & (hertz <= 1700)
-    notes = np.round(12 * np.log2(hertz[inside] / 440.0) + 69).astype(int) % 12
+    notes = np.round(12 * np.log2(hertz[inside] / 440.0) + 69 - tuning).astype(int) % 12
     members = (notes == np.arange(12)[:, None]).astype(np.float64)
     chroma: npt.NDArray[np.float64] = (members / members.sum(1, keepdims=True)) @ np.abs(spectrum[inside])
     return chroma

@@ -76,7 +76,7 @@ def take_apart(speech: FloatArray) -> Vocal:
     return Vocal(np.convolve(f0 > 0, np.ones(5) / 5, mode="same") > 0.3, f0, envelope, noise)
 
 
-def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]] | None = None) -> FloatArray:
+def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[float, tuple[int, ...]] | None = None) -> FloatArray:
     """The words of ``vocal`` on a random melody, with vibrato, by the WORLD vocoder.
 
     Vowels are stretched, consonants hardly. In a third of the cases a second voice joins: the same notes a little
@@ -85,13 +85,13 @@ def sing(vocal: Vocal, rng: np.random.Generator, key: tuple[int, tuple[int, ...]
     Args:
         vocal: whose words.
         rng: decides register, scale, note lengths, vibrato and stretch.
-        key: tonic and scale; drawn at random where it is not given.
+        key: tonic (semitones above C, with the tuning as the fraction) and scale; by default drawn at random.
 
     Returns:
         float32, at 16 kHz, some 1.1 to 2.4 times as long as the speech was.
     """
     scale = SCALES[int(rng.integers(len(SCALES)))] if key is None else key[1]
-    tonic = float(rng.uniform(0, 12)) if key is None else float(key[0])
+    tonic = float(rng.uniform(0, 12)) if key is None else key[0]
     if rng.random() < 0.4:
         scale = PENTATONIC.get(scale, scale)
     longer = np.where(vocal.voiced, rng.uniform(1.3, 2.6), rng.uniform(0.9, 1.2))
