@@ -80,6 +80,16 @@ def corpus_grooves(
     typer.echo(f"{render_grooves(corpus / 'un', count, find_sound_fonts())} accompaniments rendered")
 
 
+@corpus_commands.command("voices")
+def corpus_voices(
+    corpus: Corpus, count: Annotated[int, typer.Option(min=1, help="Sentences of each language.")] = 24
+) -> None:
+    """Speak made-up words with espeak-ng into CORPUS/un; list the corpus again afterwards. Call again to resume."""
+    from tunelab.training.synthetic_voices import render_voices
+
+    typer.echo(f"{render_voices(corpus / 'un', count)} sentences spoken")
+
+
 @commands.command("clips")
 def clips(
     corpus: Corpus,

@@ -21,6 +21,7 @@ from tunelab.training.augment import EQUALISER_HZ, end_band, equalise
 from tunelab.training.rap import beats_of, grid_of, rap
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
 from tunelab.training.speech import speaker_of
+from tunelab.training.synthetic_voices import PREFIX as SYNTHETIC
 from tunelab.training.teachers import Vibenet
 from tunelab.training.tonality import key_of, tonal_rows
 from tunelab.training.voice import SAMPLE_RATE, Vocal, mix, reverberate, rms, sing, take_apart
@@ -44,6 +45,8 @@ LAYER_DB = (-12.0, 0.0)
 """Level of the second track of a layered clip over the first."""
 RAP_IS_SPEECH = 0.5
 """How much of a rapped voice counts as spoken: rap lies between songs and spoken word, as users know the scale."""
+SYNTHETIC_SHARE = 0.25
+"""How often at most a voice is a synthetic one."""
 VOCALS = 24
 """Taken-apart speech that is kept, to be sung again to another melody."""
 BAND_SHARE, BAND_HZ = 0.35, (3500.0, 7900.0)
@@ -124,7 +127,9 @@ class Renderer:
         speakers = [group for _, group in speech.groupby([speaker_of(path) for path in speech.path])]
         self._speakers = [list(group.path) for group in speakers]
         self._speaker_shares = np.sqrt([group.seconds.sum() for group in speakers])
-        self._speaker_shares /= self._speaker_shares.sum()
+        self._speaker_shares = limit_share(
+            self._speaker_shares, np.array([str(group.path.iloc[0]).startswith(SYNTHETIC) for group in speakers], bool)
+        )
         self._vocals: list[Vocal] = []
         shares = {kind: share for kind, share in shares.items() if self._augment or kind != LAYERED}
         if not shares:
@@ -223,6 +228,18 @@ class Renderer:
         rest = np.zeros(int(rng.uniform(0.0, 5.0) * SAMPLE_RATE), np.float32)
         whole = np.concatenate([phrase, rest])
         return np.roll(np.resize(whole, CLIP_SAMPLES), int(rng.integers(CLIP_SAMPLES)))
+
+
+def limit_share(weights: npt.NDArray[np.float64], synthetic: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Weights of speakers as shares that sum to 1, of which synthetic ones have no more than :data:`SYNTHETIC_SHARE`.
+
+    Without people, or without synthetic voices, each keeps what it weighs.
+    """
+    shares = weights / weights.sum()
+    robots, people = shares[synthetic].sum(), shares[~synthetic].sum()
+    if people and robots > SYNTHETIC_SHARE:
+        shares = np.where(synthetic, shares / robots * SYNTHETIC_SHARE, shares / people * (1 - SYNTHETIC_SHARE))
+    return np.asarray(shares)
 
 
 def kinds_from(text: str) -> dict[str, float]:

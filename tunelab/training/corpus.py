@@ -18,6 +18,7 @@ from tunelab.errors import SettingsError
 from tunelab.training.duplicates import drop_duplicates
 from tunelab.training.speech import DECODED, decode_prompts
 from tunelab.training.stems import MIXED, STEM_PACKAGES, mix_stems
+from tunelab.training.synthetic_voices import PREFIX as SYNTHETIC
 from tunelab.training.tracker import MODULE_SUFFIXES, RENDERED, render_modules
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ class Track:
 
 def split_of(package: str) -> str:
     """``heldout`` or ``train``, decided by the package's name alone, so that it never changes."""
+    if package.startswith(SYNTHETIC):
+        return "train"  # what is measured is measured on people
     if package in SPEECH_PACKAGES:
         return "heldout" if package in HELD_OUT_SPEECH else "train"
     digest = hashlib.sha256(package.encode()).digest()
@@ -110,7 +113,8 @@ def unpack_archives(package: Path) -> None:
 def list_package(root: Path, package: str) -> Iterator[Track]:
     """Tracks of one unpacked package; its modules are rendered and its stems mixed first, where they are not yet."""
     folder = root / package
-    speech, stems = package in SPEECH_PACKAGES, package.startswith(STEM_PACKAGES)
+    speech = package in SPEECH_PACKAGES or package.startswith(SYNTHETIC)
+    stems = package.startswith(STEM_PACKAGES)
     unpack_archives(folder)
     if speech:
         decode_prompts(folder)
