@@ -13,8 +13,9 @@ from tests.training.rendered import write_clips
 from tunelab.training import objectives
 from tunelab.training import pretrain as module
 from tunelab.training.config import PretrainConfig
+from tunelab.training.ema import Average
 from tunelab.training.objectives import Objective, loss_of, set_gradients
-from tunelab.training.pretrain import CHECKPOINT, Average, pretrain
+from tunelab.training.pretrain import CHECKPOINT, pretrain
 from tunelab.training.student import Student, choose_patches
 from tunelab.training.targets import KEY_COLUMNS, TAG_COLUMNS, Data, head_labels, load_clips, prepare, token_times
 

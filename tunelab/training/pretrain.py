@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from tunelab.audio.mel import MelConfig
 from tunelab.training.config import PretrainConfig
 from tunelab.training.curve import draw_curve
+from tunelab.training.ema import Average
 from tunelab.training.objectives import set_gradients
 from tunelab.training.optimizer import Muon
 from tunelab.training.student import AUXILIARY, Student
@@ -169,32 +170,6 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
     # As it is read back: lists instead of tuples.
     written: dict[str, Any] = json.loads(text)
     return written
-
-
-class Average:
-    """An exponential moving average of a student's weights; with ``keep`` 0 it stays empty.
-
-    It keeps less at first, so that the weights that a run began with are soon forgotten. Blocks that the student grows
-    later begin with their first values.
-    """
-
-    def __init__(self, keep: float) -> None:
-        self._keep = keep
-        self.steps = 0
-        self.weights: dict[str, torch.Tensor] = {}
-
-    @torch.no_grad()
-    def add(self, student: Student) -> None:
-        """Take in the weights after a step."""
-        if not self._keep:
-            return
-        self.steps += 1
-        keep = min(self._keep, self.steps / (10 + self.steps))
-        for name, weight in student.named_parameters():
-            if name in self.weights:
-                self.weights[name].lerp_(weight, 1 - keep)
-            else:
-                self.weights[name] = weight.detach().clone()
 
 
 def _rate(progress: float, after: float) -> float:
