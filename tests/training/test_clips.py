@@ -8,7 +8,8 @@ import pytest
 import soundfile as sf
 
 from tunelab.errors import SettingsError
-from tunelab.training.clips import KINDS, LAYERED, Clip, Renderer
+from tunelab.training.clips import Clip, Renderer
+from tunelab.training.kinds import KINDS, LAYERED
 from tunelab.training.labels import NOT_ORDINARY
 from tunelab.training.voice import SAMPLE_RATE
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.training.world import World
 from tunelab.errors import SettingsError
-from tunelab.training.clips import KIND_WEIGHTS, kinds_from
+from tunelab.training.kinds import KIND_WEIGHTS, kinds_from
 from tunelab.training.rap import BAR, beats_of, grid_of, rap, syllables_of
 from tunelab.training.voice import SAMPLE_RATE, Vocal
 

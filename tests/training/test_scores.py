@@ -10,11 +10,12 @@ import soundfile as sf
 
 from tunelab.errors import SettingsError
 from tunelab.training.augment import end_band
-from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE, SAMPLE_RATE
 from tunelab.training.compose import ACOUSTIC, DRUMS, ELECTRONIC, STEPS, TICKS, compose
+from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE
 from tunelab.training.labels import Labeller
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scores import PACKAGES, find_sound_fonts, render_scores
+from tunelab.training.voice import SAMPLE_RATE
 
 
 def events(midi: bytes) -> list[tuple[int, bytes]]:

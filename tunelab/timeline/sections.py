@@ -22,8 +22,9 @@ _HALF_KERNEL = 8
 _LEAST_FRAMES = 5
 """Of a section, silent or not: of two boundaries that are closer, the one with more novelty stays."""
 _NOVEL = 0.2
-"""Mean cosine within the two sides minus that between them. Chosen for ``tunelab-v1`` 1.3.0: higher values miss more
-cuts from one song to another, lower ones find more that are none (``python -m benchmarks.timeline`` prints both)."""
+"""Mean cosine within the two sides minus that between them. Chosen for ``tunelab-v1`` 1.3.0 and kept for 1.4.0: higher
+values miss more cuts from one song to another, lower ones find more that are none (``python -m benchmarks.timeline``
+prints both)."""
 _SAME = 0.75
 """Cosine from which on two parts have one label: mostly reached by two halves of one song, seldom by two songs."""
 

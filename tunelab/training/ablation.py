@@ -13,10 +13,10 @@ import numpy as np
 from tunelab.errors import SettingsError
 from tunelab.evaluation.embedding import participation_ratio
 from tunelab.evaluation.metrics import pearson
-from tunelab.training.clips import KINDS, LAYERED
 from tunelab.training.config import PretrainConfig
 from tunelab.training.embed import embed_mels, load_student
 from tunelab.training.heads import train_head
+from tunelab.training.kinds import KINDS, LAYERED
 from tunelab.training.labels import Labeller
 from tunelab.training.objectives import Objective
 from tunelab.training.pretrain import pretrain

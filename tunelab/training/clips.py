@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from safetensors.numpy import save_file
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.errors import SettingsError
 from tunelab.training.augment import EQUALISER_HZ, end_band, equalise
+from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KIND_WEIGHTS, KINDS, LAYERED, NO_VOICE
 from tunelab.training.rap import beats_of, grid_of, rap
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
 from tunelab.training.speech import speaker_of
@@ -32,15 +32,6 @@ DENSE_STEP = 10_240
 """Samples per row of the teacher's dense feature: 0.64 s."""
 DENSE_ROWS = 46
 SHARD = 64
-ACOUSTIC_SCORE, ELECTRONIC_SCORE = 5, 6
-"""Kinds of music alone that was rendered from scores: what played is known."""
-LAYERED = "layered"
-"""Two tracks at once: no music as people make it, but the teachers can be followed there, too. For training alone."""
-KINDS = {"music": 0, "speech": 1, "speech+music": 2, "sung": 3, "sung+music": 4, "rapped+music": 7, LAYERED: 8}
-"""Numbers of the kinds that are drawn; with :data:`KIND_WEIGHTS`, how often."""
-KIND_WEIGHTS = dict(zip(KINDS, (0.40, 0.05, 0.09, 0.03, 0.20, 0.06, 0.17), strict=True))
-NO_VOICE = ("music", LAYERED)
-"""Kinds to which no voice is added."""
 LAYER_DB = (-12.0, 0.0)
 """Level of the second track of a layered clip over the first."""
 RAP_IS_SPEECH = 0.5
@@ -240,26 +231,6 @@ def limit_share(weights: npt.NDArray[np.float64], synthetic: npt.NDArray[np.bool
     if people and robots > SYNTHETIC_SHARE:
         shares = np.where(synthetic, shares / robots * SYNTHETIC_SHARE, shares / people * (1 - SYNTHETIC_SHARE))
     return np.asarray(shares)
-
-
-def kinds_from(text: str) -> dict[str, float]:
-    """Read shares of kinds, as in ``music=0.5,rapped+music=0.5``; an empty text stands for :data:`KIND_WEIGHTS`.
-
-    Raises:
-        SettingsError: an unknown kind, or a share that is no number above 0.
-    """
-    shares: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        kind, _, share = part.strip().partition("=")
-        if kind not in KINDS:
-            raise SettingsError(f"{kind!r} is no kind of clip: there are {', '.join(KINDS)}")
-        try:
-            shares[kind] = float(share)
-        except ValueError:
-            shares[kind] = math.nan
-        if not 0 < shares[kind] < math.inf:
-            raise SettingsError(f"the share of {kind} has to be a number above 0")
-    return shares or KIND_WEIGHTS
 
 
 def render(

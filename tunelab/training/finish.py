@@ -30,8 +30,8 @@ REPRODUCE = [
     "tunelab clips CORPUS --seconds 140 --heldout-seconds 100 --seeds 12",
     "tunelab clips CORPUS --seconds 1020 --heldout-seconds 70 --seeds 13,14",
     "tunelab tag CORPUS",
-    "# from the encoder of 1.3.1, which such commands had made in 45 minutes from 1.2.0, that in 66 from 1.1.0, and that "
-    "in 44 from nothing",
+    "# from the encoder of 1.3.1, which such commands had made in 45 minutes from 1.2.0, that in 66 from 1.1.0, and "
+    "that in 44 from nothing",
     "tunelab pretrain CORPUS --minutes 43 --run run8 --init models/tunelab-v1",
     "tunelab bundle CORPUS --run run8 --out models/tunelab-v1",
     "tunelab quantise models/tunelab-v1 CORPUS/clips",

@@ -22,7 +22,7 @@ GATE = 0.7
 HIDDEN = 256
 AVERAGED = 0.995
 """What each step keeps of the weights' moving average, which is what is shipped: on packages that a head was not fitted
-to it agrees with the labels better than the last weights do, or as well, for each of the six."""
+to it mostly agrees better with the labels than the last weights do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunelab.training.clips import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KINDS, LAYERED
 from tunelab.training.genres import expected
+from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KINDS, LAYERED
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import onto_scale, percentiles
 from tunelab.training.teachers import ATTRIBUTES
