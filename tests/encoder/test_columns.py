@@ -173,7 +173,7 @@ def test_two_pieces_in_one_window_of_the_shipped_bundle_are_kept_apart(shipped: 
     both = np.concatenate([loud[:944], calm[944:]])  # 59 columns, 58 columns
     engine = load_engine(shipped, "openvino", threads=1)  # with more, OpenVINO would compile a second model
     encode = ColumnEncoder(shipped, engine)
-    assert 0 < encode.bound.sum() < 30
+    assert 0 < encode.bound.sum() < 117 / 3  # what is bridged has to stay the smaller part by far
 
     def shares(columns: FloatArray) -> tuple[float, float]:
         """How much of each half comes from the other piece: 0 nothing, 0.5 as much as from its own."""
