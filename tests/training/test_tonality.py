@@ -28,7 +28,7 @@ def test_the_key_of_a_cadence_is_heard(up: int) -> None:
     for chords, scale in ((major, MAJOR), (minor, MINOR)):
         raised = [tuple(note + up for note in chord) for chord in chords]
         tonic, heard = key_of(_chords(*raised), RATE)
-        assert tonic == pytest.approx(up, abs=0.03)
+        assert tonic == pytest.approx(up, abs=0.02)
         assert heard == scale
 
 
@@ -40,10 +40,7 @@ def test_music_may_be_tuned_otherwise(tuning: float) -> None:
     tonic, scale = key_of(samples, RATE)
     assert tonic == pytest.approx(tuning, abs=0.03)
     assert scale == MAJOR
-    # The first chord, all of which lies in its three classes once the tuning is known.
-    energy = pitch_classes(samples[:RATE], RATE, tuning)
-    assert set(np.argsort(energy)[-3:]) == {0, 4, 7}
-    assert np.sort(energy)[-3:].sum() > np.sort(pitch_classes(samples[:RATE], RATE, tuning + 0.5))[-3:].sum()
+    assert set(np.argsort(pitch_classes(_chords(chords[0]), RATE))[-3:]) == {0, 4, 7}
 
 
 def test_what_has_no_pitch_has_no_tuning() -> None:

@@ -102,8 +102,9 @@ def clips(
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    from tunelab.training.clips import compile_ahead, render_both
+    from tunelab.training.clips import render_both
     from tunelab.training.kinds import kinds_from
+    from tunelab.training.rap import compile_ahead
 
     shares = kinds_from(kinds)
     compile_ahead()

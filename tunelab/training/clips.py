@@ -285,16 +285,6 @@ def render(
     return done
 
 
-def compile_ahead() -> None:
-    """Have librosa's beat tracker and tuning compiled before several processes need them.
-
-    Those that compile them at once spoil the files in which the result is kept, and whoever reads these later crashes.
-    """
-    noise = np.random.default_rng(0).normal(size=3 * SAMPLE_RATE).astype(np.float32)
-    beats_of(noise, SAMPLE_RATE)
-    key_of(noise, SAMPLE_RATE)
-
-
 def render_both(
     corpus: Path, seed: int, seconds: float, heldout_seconds: float, shares: Mapping[str, float] = KIND_WEIGHTS
 ) -> None:

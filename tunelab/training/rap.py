@@ -34,6 +34,14 @@ def beats_of(music: FloatArray, rate: int) -> npt.NDArray[np.float64]:
     return np.asarray(beats, np.float64)
 
 
+def compile_ahead() -> None:
+    """Have the tracker compiled before several processes need it.
+
+    Those that compile it at once spoil the files in which the result is kept, and whoever reads these later crashes.
+    """
+    beats_of(np.random.default_rng(0).normal(size=48_000).astype(np.float32), 16_000)
+
+
 def grid_of(beats: npt.NDArray[np.float64], seconds: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Frames at which a syllable may begin: each beat's :data:`CELLS` parts, up to ``seconds``; rising.
 
