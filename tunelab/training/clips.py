@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.errors import SettingsError
-from tunelab.training.augment import EQUALISER_HZ, end_band, equalise
+from tunelab.training.augment import DRIVEN, EQUALISER_HZ, as_recorded, end_band, equalise
 from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KIND_WEIGHTS, KINDS, LAYERED, NO_VOICE
 from tunelab.training.rap import beats_of, grid_of, rap
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
@@ -172,7 +172,12 @@ class Renderer:
             row = group.iloc[int(self._rng.integers(len(group)))]
             samples = self._read(row.path, float(self._rng.uniform(0, max(row.seconds - 31, 0))), 37.5)
             if samples.size and rms(samples) > 1e-3:
-                return np.resize(samples, CLIP_SAMPLES), self._packages.index(row.package)
+                music = np.resize(samples, CLIP_SAMPLES)
+                if self._augment:
+                    # What is known to be acoustic stays so.
+                    driven = 0.0 if row.package.startswith(ACOUSTIC) else DRIVEN
+                    music = as_recorded(music, self._rng, driven=driven)
+                return music, self._packages.index(row.package)
         raise RuntimeError("twenty tracks in a row could not be read")
 
     def _read(self, path: str, start_s: float, seconds: float) -> FloatArray:

@@ -1,6 +1,7 @@
 """The free corpus: unpacked package folders -> a manifest of music and speech files, split by package.
 
-Music is what lies there as audio, what tracker modules play, and songs mixed from their stems; each recording once.
+Music is what lies there as audio, what tracker modules and MIDI files play, and songs mixed from their stems; each
+recording once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import soundfile as sf
 
 from tunelab.errors import SettingsError
 from tunelab.training.duplicates import drop_duplicates
+from tunelab.training.midi import RENDERED as PLAYED
+from tunelab.training.midi import render_midi
 from tunelab.training.speech import DECODED, decode_prompts
 from tunelab.training.stems import MIXED, STEM_PACKAGES, mix_stems
 from tunelab.training.synthetic_voices import PREFIX as SYNTHETIC
@@ -64,8 +67,8 @@ class Track:
         seconds: its length.
         kind: ``music`` or ``speech``.
         split: ``train`` or ``heldout``.
-        source: ``file``, ``archive`` (a member of one), ``tracker`` (a rendered module), ``stems`` (mixed) or
-            ``prompt`` (of a telephone exchange, decoded).
+        source: ``file``, ``archive`` (a member of one), ``tracker`` (a rendered module), ``score`` (a MIDI file that
+            was played), ``stems`` (mixed) or ``prompt`` (of a telephone exchange, decoded).
         sha256: of the file's bytes.
     """
 
@@ -111,15 +114,15 @@ def unpack_archives(package: Path) -> None:
 
 
 def list_package(root: Path, package: str) -> Iterator[Track]:
-    """Tracks of one unpacked package; its modules are rendered and its stems mixed first, where they are not yet."""
+    """Tracks of one unpacked package; its modules and scores are played and its stems mixed first, if not yet."""
     folder = root / package
     speech = package in SPEECH_PACKAGES or package.startswith(SYNTHETIC)
     stems = package.startswith(STEM_PACKAGES)
     unpack_archives(folder)
-    if speech:
-        decode_prompts(folder)
-    else:
+    decode_prompts(folder)
+    if not speech:
         render_modules(folder)
+        render_midi(folder)
     if stems:
         mix_stems(folder)
     licence = next(iter(sorted(folder.glob("usr/share/doc/*/copyright"))), None)
@@ -157,6 +160,8 @@ def source_of(path: Path) -> str:
     """How a file came to be, as in :attr:`Track.source`."""
     if path.name.endswith(RENDERED):
         return "tracker"
+    if path.name.endswith(PLAYED):
+        return "score"
     if path.name.endswith(DECODED):
         return "prompt"
     if path.name == MIXED and path.with_name("song.ogg").exists():

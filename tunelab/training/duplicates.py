@@ -121,7 +121,7 @@ def choose(tracks: Sequence[AnyTrack], twins: Sequence[Twins]) -> tuple[list[Any
 
 def _rank(track: Track) -> tuple[bool, float, bool, str]:
     """The smallest stays. Lengths in whole seconds: another coding may add some milliseconds."""
-    return track.split != "heldout", -round(track.seconds), track.source in {"tracker", "stems"}, track.path
+    return track.split != "heldout", -round(track.seconds), track.source in {"tracker", "score", "stems"}, track.path
 
 
 def _kept_fingerprint(track: Track, root: Path, cache: Path) -> Prints:
