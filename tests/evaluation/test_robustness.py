@@ -42,6 +42,9 @@ def test_changes_are_in_points_and_against_the_plain_file(tone: FloatArray) -> N
     lines = table(points)
     assert lines[0] == "| change | energy | happiness |"
     assert len(lines) == 2 + len(CONDITIONS)
+    beside = table(points, points)
+    assert len(beside) == 2 + 2 * len(CONDITIONS)
+    assert beside[3] == beside[2].replace("level -12 dB", "level -12 dB, vibenet")
 
 
 def test_held_out_clips_are_spread_over_the_shards(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             "",
             f"Changes of the scores in points, mean / 95th percentile, on {card['robustness']['n']} held-out clips.",
             "",
-            *table(card["robustness"]["points"]),
+            *table(card["robustness"]["points"], card["robustness"].get("vibenet")),
         ]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in card["limits"])]
     lines += ["", "## Reproduce", "", "```", *card["reproduce"], "```", ""]

@@ -122,7 +122,7 @@ def robustness(
     count: Annotated[int, typer.Option(min=1, help="How many held-out clips.")] = 60,
     write: Annotated[bool, typer.Option(help="Write the rows into the bundle's card.")] = True,
 ) -> None:
-    """Print how far level, coding, sampling rate and the window's start move scores."""
+    """Print how far level, coding, sampling rate and the window's start move scores, and vibenet's."""
     from tunelab.evaluation.robustness import robustness as measure_robustness
     from tunelab.evaluation.robustness import table
     from tunelab.training.finish import update_card
@@ -130,7 +130,7 @@ def robustness(
     rows = measure_robustness(bundle, clips, count)
     if write:
         update_card(bundle, {"robustness": rows})
-    typer.echo("\n".join(table(rows["points"])))
+    typer.echo("\n".join(table(rows["points"], rows["vibenet"])))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from safetensors.numpy import load_file
 from tunelab.analyzer import Analyzer
 from tunelab.types import HEADS, FloatArray
 
+Points = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Condition -> head -> ``{"mean": .., "p95": ..}``, in points of 0 to 100."""
 RATE = 16_000
 CONDITIONS = (
     "level -12 dB",
@@ -114,19 +116,29 @@ def held_out_clips(folder: Path, count: int) -> list[FloatArray]:
 
 
 def robustness(bundle: Path, clips: Path, count: int = 60) -> dict[str, Any]:
-    """The card's rows: :func:`measure` on held-out clips, through the whole road from a file to scores."""
+    """The card's rows: :func:`measure` on held-out clips, through the whole road from a file to scores.
+
+    ``vibenet`` holds the same of vibenet, by its own road: where both move, it is the music that differs.
+    """
     from tunelab.encoder.bundle import Bundle
+    from tunelab.training.teachers import Vibenet
 
-    analyzer = Analyzer(Bundle.open(bundle))
+    analyzer, vibenet = Analyzer(Bundle.open(bundle)), Vibenet()
     audio = held_out_clips(clips, count)
-    return {"n": len(audio), "points": measure(lambda data: analyzer.analyze(data).scores, audio)}
+    return {
+        "n": len(audio),
+        "points": measure(lambda data: analyzer.analyze(data).scores, audio),
+        "vibenet": measure(vibenet.of_file, audio),
+    }
 
 
-def table(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """Markdown rows: condition, then mean / 95th percentile for each head."""
+def table(points: Points, vibenet: Points | None = None) -> list[str]:
+    """Markdown rows: condition, then mean / 95th percentile for each head; those of vibenet below each."""
     heads = [head for head in HEADS if all(head in row for row in points.values())]
     lines = [f"| change | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    for name, row in points.items():
-        cells = [f"{row[head]['mean']:.1f} / {row[head]['p95']:.1f}" for head in heads]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name in points:
+        for title, row in ((name, points[name]), (f"{name}, vibenet", (vibenet or {}).get(name))):
+            if row is not None:
+                cells = [f"{row[head]['mean']:.1f} / {row[head]['p95']:.1f}" for head in heads]
+                lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from importlib import import_module, resources
 
 import numpy as np
 
-from tunelab.types import FloatArray
+from tunelab.types import HEADS, FloatArray
 
 ATTRIBUTES = ("acousticness", "danceability", "energy", "instrumentalness", "liveness", "speechiness", "valence")
 DENSE_SIZE = 1280
@@ -44,7 +45,8 @@ class Vibenet:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        self._mel = import_module("vibenet.core").extract_mel
+        core = import_module("vibenet.core")
+        self._mel, self._load = core.extract_mel, core.load_audio
 
     def __call__(self, samples: FloatArray) -> Labels:
         """Label one clip of 16 kHz mono float32 samples, shape ``(n,)``."""
@@ -52,3 +54,8 @@ class Vibenet:
         logits, dense, trunk = self._session.run(["out", _DENSE, _TRUNK], {"x": mel})
         scores = np.where(_LOGISTIC, 1 / (1 + np.exp(-logits[0])), np.clip(logits[0], 0, 1)).astype(np.float32)
         return Labels(dense=dense[0].mean(axis=1).T, trunk=trunk[0], scores=scores)
+
+    def of_file(self, data: bytes) -> dict[str, float]:
+        """Scores 0..1 of an audio file's bytes, read as vibenet reads it; its valence is our happiness."""
+        scores = dict(zip(ATTRIBUTES, self(self._load(io.BytesIO(data))).scores.tolist(), strict=True))
+        return {head: scores["valence" if head == "happiness" else head] for head in HEADS}
