@@ -36,9 +36,9 @@ def test_spoken_clips_are_of_one_speaker_and_used_once(tmp_path: Path) -> None:
 def test_a_language_has_only_so_many_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [_speech(tmp_path, f"qabcs-data/de/w{n}.wav", 0.1) for n in range(8)]
     pd.DataFrame({"path": paths, "kind": "speech"}).to_parquet(tmp_path / "manifest.parquet")
-    assert len(spoken(tmp_path, SECOND).windows) == 8
+    assert len(list(spoken(tmp_path, SECOND).windows)) == 8
     monkeypatch.setattr(probes, "OF_A_LANGUAGE", 5)
-    assert len(spoken(tmp_path, SECOND).windows) == 5
+    assert len(list(spoken(tmp_path, SECOND).windows)) == 5
 
 
 def test_what_is_known_of_rendered_pieces(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_what_is_known_of_rendered_pieces(tmp_path: Path) -> None:
 
 
 def test_a_corpus_without_rendered_pieces(tmp_path: Path) -> None:
-    assert rendered(tmp_path, SECOND).windows == []
+    assert list(rendered(tmp_path, SECOND).windows) == []

@@ -7,7 +7,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
-from tunelab.training.embed import embed_clips, patches_kept
+from tunelab.errors import SettingsError
+from tunelab.training.embed import embed_clips, load_embeddings, patches_kept
 from tunelab.training.student import PATCHES, TIME_PATCHES, Student
 
 
@@ -49,8 +50,28 @@ def test_all_clips_are_embedded_beside_their_answers(run: Path) -> None:
 def test_untagged_clips_are_refused(run: Path) -> None:
     clips = run.parent / "clips"
     (clips / "tags" / "heldout-0001-0000.safetensors").unlink()
-    with pytest.raises(ValueError, match="tag"):
+    with pytest.raises(SettingsError, match="tag"):
         embed_clips(clips, run)
+
+
+def test_embeddings_are_made_again_where_encoder_or_clips_changed(run: Path) -> None:
+    clips = run.parent / "clips"
+    with pytest.raises(SettingsError, match="no embeddings"):
+        load_embeddings(run)
+    embed_clips(clips, run)
+    made = (run / "embeddings.safetensors").stat().st_mtime_ns
+    embed_clips(clips, run)
+    assert (run / "embeddings.safetensors").stat().st_mtime_ns == made
+    _clips(clips, "train", 5)
+    embed_clips(clips, run)
+    before = load_embeddings(run)["train"]
+    assert before.shape == (5, 768)
+    torch.manual_seed(1)
+    save_torch(dict(Student(1, 10, 12, 8).state_dict()), run / "student.safetensors")
+    with pytest.raises(SettingsError, match="another encoder"):
+        load_embeddings(run)
+    embed_clips(clips, run)
+    assert not np.allclose(load_embeddings(run)["train"], before)
 
 
 def test_every_nth_time_patch_is_kept_in_all_rows() -> None:

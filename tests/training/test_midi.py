@@ -18,6 +18,8 @@ from tunelab.training.scores import find_sound_fonts
 needs_player = pytest.mark.skipif(
     shutil.which("fluidsynth") is None or not find_sound_fonts(), reason="needs fluidsynth and a sound font"
 )
+HALF = 'for a; do case $a in --fast-render=*) echo sound > "${a#*=}";; esac; done; exit 1'
+"""What fluidsynth leaves when it is interrupted."""
 SCORE = compose(np.random.default_rng(0), electronic=False, seconds=22).midi
 
 
@@ -95,7 +97,11 @@ def test_what_is_no_score_is_told_and_the_rest_played(tmp_path: Path, caplog: py
 
 @pytest.mark.parametrize(
     ("script", "reason"),
-    [("exit 3", "ended with code 3"), ("true", "tune.mid"), ('echo sound > "${8#*=}"; exit 1', "ended with code 1")],
+    [
+        ("exit 3", "ended with code 3"),
+        ("true", "tune.mid"),
+        (HALF, "ended with code 1"),
+    ],
 )
 def test_what_fluidsynth_leaves_behind_is_taken_away(
     tmp_path: Path, script: str, reason: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

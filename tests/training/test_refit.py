@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
 from tunelab.errors import SettingsError
 from tunelab.heads.mlp import load_heads
-from tunelab.training import finish
+from tunelab.training import embed, finish
 from tunelab.training.cli import commands
 from tunelab.training.embed import load_student, run_of_bundle
 from tunelab.training.finish import refit
@@ -39,7 +40,11 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     row = {"path": "p/a.ogg", "package": "p", "licence": "", "seconds": 1.0, "kind": "speech", "split": "train"}
     pd.DataFrame([row]).to_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "refit").mkdir()
-    save_file({"train": np.zeros((1, 768), np.float32)}, tmp_path / "refit" / "embeddings.safetensors")
+    (tmp_path / "refit" / "student.safetensors").write_bytes(b"encoder")
+    stamp = {"encoder": hashlib.sha256(b"encoder").hexdigest()}
+    save_file({"train": np.zeros((1, 768), np.float32)}, tmp_path / "refit" / "embeddings.safetensors", stamp)
+    for name in ("run_of_bundle", "embed_clips"):
+        monkeypatch.setattr(embed, name, lambda *arguments: None)
     shipped = load_file(find_bundle().path / "heads.safetensors")
     rows = json.loads((find_bundle().path / "card.json").read_text())["heads"]
 
@@ -84,6 +89,17 @@ def test_below_the_gate_nothing_changes(corpus: Path, bundle: Path) -> None:
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
+def test_embeddings_of_another_encoder_are_refused(corpus: Path, bundle: Path) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    (corpus / "refit" / "student.safetensors").write_bytes(b"another encoder")
+    with pytest.raises(SettingsError, match="another encoder"):
+        refit(corpus, corpus / "refit", bundle, ["energy"])
+    (corpus / "refit" / "embeddings.safetensors").unlink()
+    with pytest.raises(SettingsError, match="no embeddings"):
+        refit(corpus, corpus / "refit", bundle, ["energy"])
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
 def test_an_unknown_head_is_told(corpus: Path, bundle: Path) -> None:
     result = CliRunner().invoke(commands, ["refit", str(corpus), "--bundle", str(bundle), "--heads", "energy,mood"])
     assert result.exit_code == 2
@@ -103,3 +119,10 @@ def test_a_bundles_encoder_as_a_run_embeds_as_the_bundle_does(tmp_path: Path) ->
     # Half-precision position tables are taken apart into time and frequency: about three digits.
     np.testing.assert_allclose(own, served, atol=0.02 * served.std())
     assert set(load_heads(bundle).names) == set(HEADS)
+    # The same bundle gives the same file again; a run that was trained is not overwritten.
+    weights = (tmp_path / "run" / "student.safetensors").read_bytes()
+    run_of_bundle(bundle.path, tmp_path / "run")
+    assert (tmp_path / "run" / "student.safetensors").read_bytes() == weights
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "steps": 7}))
+    with pytest.raises(SettingsError, match="pre-training run"):
+        run_of_bundle(bundle.path, tmp_path / "run")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ class Known:
     """Clips and what is known of each.
 
     Attributes:
-        windows: float32, 16 kHz, each of shape ``(samples,)``.
+        windows: float32, 16 kHz, each of shape ``(samples,)``; some are read on the way, so go through them once.
         labels: name -> one label a clip.
     """
 
-    windows: list[FloatArray]
+    windows: Iterable[FloatArray]
     labels: dict[str, npt.NDArray[Any]]
 
 
@@ -101,7 +101,8 @@ def rendered(corpus: Path, samples: int) -> Known:
         "tempo": np.digitize(pieces.tempo, bounds),
         "instrument": np.array([FAMILIES[program // 8] for program in pieces.programs]),
     }
-    return Known([_read(path, samples) for path in pieces.path], labels)
+    # Hundreds of them do not have to be in memory at once.
+    return Known((_read(path, samples) for path in pieces.path), labels)
 
 
 def _melody(programs: str) -> int:

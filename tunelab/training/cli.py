@@ -284,9 +284,8 @@ def refit(
     names = [name.strip() for name in heads.split(",")]
     if unknown := [name for name in names if name not in HEADS]:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(HEADS)}", param_hint="--heads")
-    if not (corpus / run / "embeddings.safetensors").exists():
-        run_of_bundle(bundle, corpus / run)
-        embed_clips(corpus / "clips", corpus / run)
+    run_of_bundle(bundle, corpus / run)
+    embed_clips(corpus / "clips", corpus / run)
     for head, row in fit_again(corpus, corpus / run, bundle, names).items():
         typer.echo(f"{head:17} r {row['pearson_r']:.3f} {row['ci95']}")
 

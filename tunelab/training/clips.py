@@ -257,8 +257,13 @@ def render(
 
     Returns:
         Clips written.
+
+    Raises:
+        SettingsError: there are clips of this split and seed already: they would be mixed up.
     """
     (out / AUDIO).mkdir(parents=True, exist_ok=True)
+    if any(out.glob(f"{split}-{seed:04d}-*.safetensors")):
+        raise SettingsError(f"there are {split} clips of seed {seed} already: take another")
     renderer, teacher = Renderer(manifest, root, split, seed, shares), Vibenet()
     mel = LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
     end, shard, done = time.monotonic() + seconds, 0, 0
@@ -295,4 +300,6 @@ def render_both(
 ) -> None:
     """Render held-out and then training clips of one seed into ``corpus/clips``."""
     for split, budget in (("heldout", heldout_seconds), ("train", seconds)):
+        if budget <= 0:
+            continue
         render(corpus / "manifest.parquet", corpus / "un", corpus / "clips", split, seed, budget, shares=shares)

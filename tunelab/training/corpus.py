@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -100,7 +101,9 @@ def unpack_archives(package: Path) -> None:
         target = archive.with_name(archive.name + UNPACKED)
         if target.exists():
             continue
-        target.mkdir()
+        partial = target.with_name(target.name + ".tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         try:
             with zipfile.ZipFile(archive) as members:
                 for number, member in enumerate(members.infolist()):
@@ -108,9 +111,10 @@ def unpack_archives(package: Path) -> None:
                     least = 1_000 if suffix in MODULE_SUFFIXES else 150_000
                     if suffix in AUDIO_SUFFIXES | MODULE_SUFFIXES and least < member.file_size < 50_000_000:
                         # A number instead of the member's own path: nothing can be written outside the folder.
-                        (target / f"{number:05d}{suffix}").write_bytes(members.read(member))
+                        (partial / f"{number:05d}{suffix}").write_bytes(members.read(member))
         except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
             log.warning("%s: not unpacked: %s", archive.name, error)
+        partial.rename(target)
 
 
 def list_package(root: Path, package: str) -> Iterator[Track]:

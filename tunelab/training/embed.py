@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -10,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from safetensors.torch import save_file as save_torch
 
 from tunelab.audio.mel import MelConfig
+from tunelab.errors import SettingsError
 from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
 from tunelab.training.config import PretrainConfig
 from tunelab.training.precision import quick_arithmetic
@@ -23,6 +27,7 @@ from tunelab.training.targets import load_clips
 from tunelab.types import FloatArray
 
 BATCH, WORKERS = 4, 2
+WEIGHTS, EMBEDDINGS = "student.safetensors", "embeddings.safetensors"
 
 
 def load_student(run: Path) -> Student:
@@ -31,7 +36,7 @@ def load_student(run: Path) -> Student:
     Raises:
         ValueError: the weights are not such a student's.
     """
-    weights = load_file(run / "student.safetensors")
+    weights = load_file(run / WEIGHTS)
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("ast.layers."))
     sizes = [weights[f"{name}.bias"].shape[0] for name in ("to_dense", "to_trunk", "to_scores.2")]
     # Runs of before know neither: theirs are the shape of the bundle.
@@ -50,16 +55,22 @@ def run_of_bundle(bundle: Path, run: Path) -> None:
 
     Raises:
         RuntimeError: the bundle's encoder has another shape.
+        SettingsError: ``run`` is a pre-training run.
     """
+    facts_file = run / "run.json"
+    if facts_file.exists() and "steps" in json.loads(facts_file.read_text()):
+        raise SettingsError(f"{run.name} is a pre-training run: choose another name")
     front_end = MelConfig.load(bundle / "preprocessor_config.json")
     # The projectors are of no use here; one of each is enough.
     student = Student(1, 1, 1, 1)
     student.start_from(bundle)
     kept = {name: value for name, value in student.state_dict().items() if not name.startswith(AUXILIARY)}
+    # The same bundle gives the same file, by which embeddings are known again.
+    kept = {name: torch.zeros_like(value) if name.startswith("to_") else value for name, value in kept.items()}
     run.mkdir(parents=True, exist_ok=True)
-    save_torch({name: value.contiguous() for name, value in kept.items()}, run / "student.safetensors")
+    save_torch({name: value.contiguous() for name, value in kept.items()}, run / WEIGHTS)
     facts = {"mean": front_end.mean, "std": front_end.std, "config": asdict(PretrainConfig(init=str(bundle)))}
-    (run / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+    facts_file.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def patches_kept(time_stride: int) -> torch.Tensor:
@@ -87,18 +98,22 @@ def embed_mels(student: Student, mels: npt.NDArray[np.uint8], mean: float, std: 
 def embed_clips(clips: Path, run: Path) -> None:
     """Write ``embeddings.safetensors`` into ``run``, with the teachers' answers and what is known of each clip.
 
-    Held-out clips are embedded with all patches and with every second time patch; training clips take turns between
-    every second and every fourth, so that a head depends on neither.
+    Nothing is done where they are there already, of the same encoder and the same clips. Held-out clips are embedded
+    with all patches and with every second time patch; training clips take turns between every second and every fourth,
+    so that a head depends on neither.
 
     Raises:
-        ValueError: a clip has no tags yet.
+        SettingsError: a clip has no tags yet.
     """
+    stamp = _stamp(clips, run)
+    if _stamp_of(run / EMBEDDINGS) == stamp:
+        return
     student = load_student(run)
     facts = json.loads((run / "run.json").read_text())
     mean, std = facts["mean"], facts["std"]
     heldout, train = load_clips(clips, "heldout"), load_clips(clips, "train")
     if np.isnan(heldout["tags"]).any() or np.isnan(train["tags"]).any():
-        raise ValueError("some clips have no tags: run the command `tag` to its end first")
+        raise SettingsError("some clips have no tags: run the command `tag` to its end first")
     arrays = {
         "heldout": embed_mels(student, heldout["mel"], mean, std, 1),
         "heldout_every_2nd": embed_mels(student, heldout["mel"], mean, std, 2),
@@ -109,4 +124,40 @@ def embed_clips(clips: Path, run: Path) -> None:
     for split, data in (("heldout", heldout), ("train", train)):
         arrays |= {f"{split}_scores": data["scores"], f"{split}_known": data["known"]}
         arrays[f"{split}_tags"] = data["tags"].astype(np.float32).mean(1)
-    save_file(arrays, run / "embeddings.safetensors")
+    save_file(arrays, run / EMBEDDINGS, stamp)
+
+
+def load_embeddings(run: Path) -> dict[str, FloatArray]:
+    """What :func:`embed_clips` wrote.
+
+    Raises:
+        SettingsError: there is nothing, or it is of another encoder than the run's.
+    """
+    stamp = _stamp_of(run / EMBEDDINGS)
+    if stamp is None:
+        raise SettingsError(f"{run.name} has no embeddings: its clips are embedded after pre-training")
+    if stamp.get("encoder") != _digest(run / WEIGHTS):
+        raise SettingsError(f"the embeddings in {run.name} are of another encoder than the one there")
+    arrays: dict[str, FloatArray] = load_arrays(run / EMBEDDINGS)
+    return arrays
+
+
+def _stamp(clips: Path, run: Path) -> dict[str, str]:
+    """What embeddings belong to: the encoder, and the clips by names and sizes."""
+    shards = [f"{path.relative_to(clips)} {path.stat().st_size}" for path in sorted(clips.rglob("*.safetensors"))]
+    return {"encoder": _digest(run / WEIGHTS), "clips": hashlib.sha256("\n".join(shards).encode()).hexdigest()}
+
+
+def _stamp_of(embeddings: Path) -> dict[str, str] | None:
+    """What embeddings say that they belong to; None where there are none."""
+    try:
+        with safe_open(embeddings, "numpy") as file:
+            stamp: dict[str, str] = file.metadata() or {}
+            return stamp
+    except (OSError, SafetensorError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

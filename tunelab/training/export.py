@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import ASTModel
 
+from tunelab.encoder.bundle import RANGES
 from tunelab.heads.mlp import save_heads
 from tunelab.training.clips import FRONT_END
 from tunelab.training.student import Student, ast_config
@@ -31,8 +32,12 @@ def to_ast(student: Student) -> ASTModel:
 
 
 def write_encoder(student: Student, mean: float, std: float, bundle: Path) -> None:
-    """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` (fp16)."""
+    """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` (fp16).
+
+    Ranges for 8-bit integers that were measured on another encoder are taken away.
+    """
     bundle.mkdir(parents=True, exist_ok=True)
+    (bundle / RANGES).unlink(missing_ok=True)
     model = to_ast(student)
     layers = len(student.ast.layers)
     config = {**model.config.to_dict(), "architectures": ["ASTModel"]}

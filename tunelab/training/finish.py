@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tunelab.errors import SettingsError
 from tunelab.evaluation.card import LIMITS, card_markdown, dropped, groups_of, head_row, make_card
 from tunelab.evaluation.metrics import pearson
-from tunelab.training.embed import load_student
+from tunelab.training.embed import load_embeddings, load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
 from tunelab.training.heads import GATE, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, sources
@@ -98,13 +98,14 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         bundle: the folder to write.
 
     Raises:
-        SettingsError: the run's encoder is pooled otherwise or has another width than bundles have.
+        SettingsError: the run's encoder is pooled otherwise or has another width than bundles have, or the embeddings
+            are not its own.
     """
     student = load_student(run)
     if student.pooling != "mean" or student.ast.config.hidden_size != WIDTH:
         raise SettingsError(f"{run.name} cannot become a bundle: that takes pooling by the mean and a width of {WIDTH}")
     facts = json.loads((run / "run.json").read_text())
-    tensors, rows, halves = fit_heads(load_file(run / "embeddings.safetensors"))
+    tensors, rows, halves = fit_heads(load_embeddings(run))
     write_encoder(student, facts["mean"], facts["std"], bundle)
     write_heads(tensors, bundle)
     counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle)
@@ -117,9 +118,6 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
     }
     training = {key: value for key, value in facts.items() if key not in {"mean", "std"}}
     if facts["config"]["init"]:
-        # The run went on from another one: what that cost belongs to this encoder, too.
-        before = json.loads((Path(facts["config"]["init"]) / "card.json").read_text())
-        training["before"] = {"version": before["version"], **before["training"]}
         # Where it lay on the machine that trained it is nobody's business.
         training["config"] = facts["config"] | {"init": Path(facts["config"]["init"]).name}
     training |= {
@@ -156,9 +154,9 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[s
         The card's new rows by head.
 
     Raises:
-        SettingsError: a head is below the gate; nothing is written.
+        SettingsError: a head is below the gate, or the embeddings are not of the run's encoder; nothing is written.
     """
-    tensors, rows, halves = fit_heads(load_file(run / "embeddings.safetensors"))
+    tensors, rows, halves = fit_heads(load_embeddings(run))
     if failed := [name for name in names if not rows[name]["shipped"]]:
         raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
     chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
@@ -172,6 +170,7 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[s
         "version": VERSION,
         "heads": card["heads"] | new,
         "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in names},
+        "dropped": dropped(card["heads"] | new),
         "limits": list(LIMITS),
         "reproduce": REPRODUCE,
     }

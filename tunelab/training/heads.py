@@ -57,8 +57,8 @@ def train_head(
         seed: of weights, order and dropout.
 
     Returns:
-        The head, with the standardisation of the embedding folded into its first layer. The same inputs and seed
-        give the same tensors.
+        The head (of the last epoch where r is undefined), with the standardisation of the embedding folded into its
+        first layer. The same inputs and seed give the same tensors.
     """
     torch.manual_seed(seed)
     centre, spread = train[0].mean(0), train[0].std(0) + 1e-4
@@ -68,7 +68,7 @@ def train_head(
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
     x_development = torch.from_numpy((development[0] - centre) / spread)
     average, averaged = Average(AVERAGED), copy.deepcopy(network).eval()
-    best, best_epoch, best_state = -2.0, 0, network.state_dict()
+    best, best_epoch, best_state = -2.0, -1, {}
     for epoch in range(epochs):
         for index in torch.split(torch.randperm(len(x)), 64):
             logits = network(x[index])[:, 0]
@@ -86,8 +86,10 @@ def train_head(
         if r > best:
             best, best_epoch = r, epoch
             best_state = {name: value.clone() for name, value in averaged.state_dict().items()}
-        elif epoch - best_epoch >= patience:
+        elif epoch - max(best_epoch, 0) >= patience:
             break
+    if not best_state:  # r is undefined where all development labels are the same: the last epoch has to do
+        best, best_epoch, best_state = float("nan"), epoch, averaged.state_dict()
     first, second = best_state["0.weight"].numpy(), best_state["3.weight"].numpy()
     weight = first / spread
     tensors = {

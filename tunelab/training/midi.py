@@ -40,9 +40,12 @@ def unpack_wads(folder: Path) -> None:
         target = wad.with_name(wad.name + UNPACKED)
         if wad.suffix.lower() != WAD_SUFFIX or wad.is_symlink() or not wad.is_file() or target.exists():
             continue
-        target.mkdir()
+        partial = target.with_name(target.name + ".tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         for number, score in enumerate(_lumps(wad.read_bytes())):
-            (target / f"{number:03d}.mid").write_bytes(score)
+            (partial / f"{number:03d}.mid").write_bytes(score)
+        partial.rename(target)
 
 
 def _lumps(wad: bytes) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from tunelab.audio.mel import MelConfig
+from tunelab.errors import SettingsError
 from tunelab.training.config import PretrainConfig
 from tunelab.training.curve import draw_curve
 from tunelab.training.ema import Average
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MAPS_INTO_PARTS = frozenset({"q_proj", "k_proj", "v_proj", "fc1"})
 """Layers whose rows belong to heads or hidden units; of the others it is the columns."""
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, BEFORE, RUN = "checkpoint.pt", "before.json", "run.json"
 
 
 def optimisers(
@@ -66,7 +67,8 @@ def optimisers(
 def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None = None) -> dict[str, Any]:
     """Train and write ``student.safetensors``, ``run.json``, ``curve.csv`` and its picture into ``out``.
 
-    A run that was stopped goes on from its last checkpoint when called again with the same arguments.
+    A run that was stopped goes on from its last checkpoint when called again with the same arguments; one that is
+    finished stays as it is.
 
     Args:
         clips: folder of rendered clips.
@@ -75,9 +77,15 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
         data: the clips' targets, where they are prepared already.
 
     Returns:
-        What ``run.json`` holds: the configuration, mel mean and std, steps, clip-steps, minutes and CPU seconds.
+        What ``run.json`` holds: the configuration, mel mean and std, steps, clip-steps, minutes and CPU seconds; of a
+        run that goes on from a bundle also what had been done ``before``.
+
+    Raises:
+        SettingsError: there is a finished run with other settings in ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if (finished := _finished(out, config)) is not None:
+        return finished
     data = data or prepare(load_clips(clips, "train"))
     log.info("%d clips", len(data.mels))
     torch.manual_seed(config.seed)
@@ -87,6 +95,7 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
     sizes = (data.dense.shape[-1], data.trunk.shape[-1], data.scores.shape[-1])
     student = Student(config.growth[0][1], *sizes, width=config.width, pooling=config.pooling)
     if config.init:
+        _note_before(Path(config.init), out / BEFORE)
         student.start_from(Path(config.init))
         front_end = MelConfig.load(Path(config.init) / "preprocessor_config.json")
         data.mean, data.std = front_end.mean, front_end.std
@@ -161,15 +170,39 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
         "minutes": round((time.monotonic() - begin) / 60, 2),
         "cpu_seconds": round(time.process_time() - begin_cpu),
     }
+    if config.init:
+        run["before"] = json.loads((out / BEFORE).read_text())
     kept = {name: value for name, value in student.state_dict().items() if not name.startswith(AUXILIARY)}
     save_file({name: value.contiguous() for name, value in kept.items()}, out / "student.safetensors")
     text = json.dumps(run, indent=2)
-    (out / "run.json").write_text(text + "\n")
+    (out / RUN).write_text(text + "\n")
     checkpoint.unlink(missing_ok=True)
     draw_curve(out)
     # As it is read back: lists instead of tuples.
     written: dict[str, Any] = json.loads(text)
     return written
+
+
+def _finished(out: Path, config: PretrainConfig) -> dict[str, Any] | None:
+    """What ``run.json`` holds where there is one; settings are compared as they are written, lists for tuples."""
+    if (out / CHECKPOINT).exists() or not (out / RUN).exists():
+        return None
+    run: dict[str, Any] = json.loads((out / RUN).read_text())
+    if run["config"] != json.loads(json.dumps(asdict(config))):
+        raise SettingsError(f"{out.name} is a finished run with other settings: choose another name")
+    return run
+
+
+def _note_before(bundle: Path, place: Path) -> None:
+    """Write down how the encoder that a run begins with was trained: what that cost belongs to the new one, too.
+
+    At the beginning, for the new bundle may take the old one's place.
+    """
+    card = bundle / "card.json"
+    if not place.exists():
+        facts = json.loads(card.read_text()) if card.exists() else {}
+        before = {"version": facts.get("version", "?"), **facts.get("training", {})}
+        place.write_text(json.dumps(before, indent=2) + "\n")
 
 
 def _rate(progress: float, after: float) -> float:

@@ -96,7 +96,8 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
     # One scale for all components: the small ones must not weigh as much as the large ones.
     reduced = reduced / reduced.reshape(-1, DENSE_PCA).std(0).square().mean().sqrt()
     activity = torch.from_numpy(clips["activity"])
-    spoken = activity * torch.from_numpy(clips["known"][:, 3:4] > 0).float()
+    known = torch.from_numpy(clips["known"])
+    spoken = activity * known[:, 3:4] / known[:, 2:3].clamp(min=1e-6)
     voice = torch.stack([activity, spoken], -1)
     # Each row of the dense target takes the tags of the patch of 3 s at its middle.
     rows = ((np.arange(DENSE_ROWS) + 0.5) * 0.64 / (PATCH_FRAMES * 0.016)).astype(int).clip(0, TAG_PATCHES - 1)
