@@ -8,7 +8,7 @@ import pytest
 import soundfile as sf
 
 from tunelab.errors import SettingsError
-from tunelab.training.clips import Clip, Renderer
+from tunelab.training.clips import Clip, Renderer, render
 from tunelab.training.kinds import KINDS, LAYERED
 from tunelab.training.labels import NOT_ORDINARY
 from tunelab.training.voice import SAMPLE_RATE
@@ -59,3 +59,10 @@ def test_held_out_clips_are_music_as_people_make_it(manifest: Path) -> None:
     assert all([round(tone) for tone in _tones(clip)] in ([700], [1900]) for clip in clips)
     with pytest.raises(SettingsError, match="for training alone"):
         _draw(manifest, "heldout", 1, layered=1.0)
+
+
+def test_a_seed_is_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train-0003-0000.safetensors").touch()
+    monkeypatch.setattr("tunelab.training.clips.Vibenet", lambda: None)
+    with pytest.raises(SettingsError, match="train clips of seed 3 already"):
+        render(tmp_path / "manifest.parquet", tmp_path, tmp_path, "train", 3, 1.0)

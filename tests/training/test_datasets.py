@@ -126,10 +126,20 @@ def test_jamendo_with_its_official_splits(tmp_path: Path) -> None:
         "track_0000951\tartist_000088\talbum_000150\t51/951.mp3\t99.1\tmood/theme---sad\tmood/theme---happy\tmood/theme---calm\n"
     )
     touch(tmp_path, "48/948.mp3", "50/950.mp3", "51/951.mp3")
-    first, second = read_jamendo(table, tmp_path)
-    assert first.labels == {"energy": 1.0, "happiness": 1.0}
-    assert second.labels == {"energy": 0.0}
-    assert (first.group, first.split) == ("artist_000087", "train")
+    with pytest.raises(DatasetError, match=r"no autotagging_moodtheme-validation\.tsv"):
+        read_jamendo(table, tmp_path)
+    header, _, happy, _ = table.read_text().splitlines()
+    (tmp_path / "autotagging_moodtheme-validation.tsv").write_text(f"{header}\n{happy}\n")
+    (tmp_path / "autotagging_moodtheme-test.tsv").write_text(f"{header}\n")
+    # Whichever of the three is named.
+    for part in ("train", "validation", "test"):
+        first, second, third = read_jamendo(tmp_path / f"autotagging_moodtheme-{part}.tsv", tmp_path)
+        assert first.labels == third.labels == {"energy": 1.0, "happiness": 1.0}
+        assert second.labels == {"energy": 0.0}
+        assert (first.group, first.split, third.split) == ("artist_000087", "train", "validation")
+    whole = tmp_path / "autotagging_moodtheme.tsv"
+    whole.write_text(table.read_text())
+    assert [example.split for example in read_jamendo(whole, tmp_path)] == [None, None]
     table.write_text("a\tb\n")
     with pytest.raises(DatasetError):
         read_jamendo(table, tmp_path)

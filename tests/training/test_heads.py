@@ -29,6 +29,16 @@ def test_training_twice_gives_the_same_head_and_it_learns(head: str) -> None:
     np.testing.assert_allclose(served, first.heldout, atol=1e-5)
 
 
+def test_without_a_development_r_the_last_average_has_to_do() -> None:
+    train, (x, _) = _embeddings(600, 0), _embeddings(50, 1)
+    fitted = train_head("energy", train, (x, np.full(50, 0.5, np.float32)), x, epochs=5)
+    assert np.isnan(fitted.development_r)
+    assert fitted.chosen_epoch == 5
+    asked = train_head("energy", train, _embeddings(200, 1), x, epochs=5)
+    # What it says is what a head says that was chosen on purpose, more or less.
+    assert np.corrcoef(fitted.heldout, asked.heldout)[0, 1] > 0.9
+
+
 @pytest.mark.parametrize(("r", "passes"), [(0.7, True), (0.699, False), (float("nan"), False)])
 def test_gate(r: float, passes: bool) -> None:
     assert passes_gate(r) is passes

@@ -14,13 +14,22 @@ def answers() -> tuple[FloatArray, FloatArray]:
     return scores, rng.normal(-4, 2, (500, len(TAGS))).astype(np.float32)
 
 
+ENDS = {
+    "energy": ("MTT loud", "MTT quiet"),
+    "danceability": ("MTT dance", "MTT classical"),
+    "happiness": ("MSD happy", "MSD sad"),
+    "acousticness": ("MTT flute", "MTT techno"),
+    "instrumentalness": ("MSD instrumental", "MTT singing"),
+    "speechiness": ("MSD Hip-Hop", "MSD ambient"),
+}
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_axis_rises_with_its_upper_and_falls_with_its_lower_tags(head: str) -> None:
     tags = np.zeros((3, len(TAGS)), np.float32)
-    upper, lower = {"energy": ("loud", "quiet"), "acousticness": ("flute", "techno")}.get(head, (None, None))
-    if upper is not None and lower is not None:
-        tags[1, TAGS.index(f"MTT {upper}")] = tags[2, TAGS.index(f"MTT {lower}")] = 1
-        assert axis(tags, head)[1] > axis(tags, head)[0] > axis(tags, head)[2]
+    for row, tag in enumerate(ENDS[head], start=1):
+        tags[row, TAGS.index(tag)] = 1
+    assert axis(tags, head)[1] > axis(tags, head)[0] > axis(tags, head)[2]
     assert np.array_equal(axis(np.ones((2, len(TAGS)), np.float32), head), np.zeros(2, np.float32))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,15 @@ class TestStore:
             again.read([digest(9)])
         with pytest.raises(ValueError, match="768"):
             again.add(digest(9), np.zeros(3, np.float32))
+
+    def test_what_a_full_disk_did_not_take_is_written_over(self, tmp_path: Path) -> None:
+        store = EmbeddingStore(tmp_path, "small", "1")
+        store.add(digest(0), vector(0))
+        with (store.folder / "embeddings.f32").open("ab") as file:
+            file.write(b"half")
+        store.add(digest(1), vector(1))
+        assert store.read([digest(0), digest(1)])[:, 0].tolist() == [0, 1]
+        assert EmbeddingStore(tmp_path, "small", "1").read([digest(1)])[0, 0] == 1
 
     @pytest.mark.parametrize(("file", "lost"), [("keys.txt", 10), ("embeddings.f32", 100)])
     def test_half_a_record_is_dropped(self, tmp_path: Path, file: str, lost: int) -> None:
@@ -95,6 +105,9 @@ def test_heads_are_learnt_gated_and_told() -> None:
     assert {name.partition(".")[0] for name in tensors} == {head for head, row in rows.items() if row["shipped"]}
     _, few = fit(examples(LEAST_EXAMPLES - 1, {"energy": known}), embeddings)
     assert not few["energy"]["shipped"]
+    assert few["energy"]["why"] == f"fewer than {LEAST_EXAMPLES} labelled files"
+    one_split = [replace(example, split="train") for example in examples(500, {"energy": known})]
+    assert fit(one_split, embeddings)[1]["energy"]["why"] == "fewer than two labelled files in validation and test"
 
 
 def test_embeddings_are_computed_once_and_a_bad_file_is_one_failure(tmp_path: Path) -> None:

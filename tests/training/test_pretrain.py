@@ -3,6 +3,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tests.training.rendered import write_clips
+from tunelab.errors import SettingsError
 from tunelab.training import objectives
 from tunelab.training import pretrain as module
 from tunelab.training.config import PretrainConfig
@@ -45,6 +47,12 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "run" / CHECKPOINT).exists()
     steps = [line.split(",")[0] for line in (tmp_path / "run" / "curve.csv").read_text().splitlines()]
     assert steps[:4] == ["step", "1", "2", "3"]
+    # What is finished stays as it is, and is not mixed with anything else.
+    made = (tmp_path / "run" / "student.safetensors").stat().st_mtime_ns
+    assert pretrain(tmp_path / "clips", tmp_path / "run", config) == run
+    assert (tmp_path / "run" / "student.safetensors").stat().st_mtime_ns == made
+    with pytest.raises(SettingsError, match="finished run with other settings"):
+        pretrain(tmp_path / "clips", tmp_path / "run", replace(config, batch=3))
 
 
 def test_clips_without_tags_have_no_tag_loss(tmp_path: Path) -> None:

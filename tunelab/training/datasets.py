@@ -81,7 +81,7 @@ def read_csv(table: Path, audio: Path) -> list[Example]:
 
 
 def read_fma(table: Path, audio: Path) -> list[Example]:
-    """``echonest.csv`` of the FMA dataset (header of three rows), with ``fma_*/ddd/dddddd.mp3`` below ``audio``.
+    """``echonest.csv`` of the FMA dataset (header of three rows), with ``ddd/dddddd.mp3`` in ``audio`` (such as ``fma_large``).
 
     Raises:
         DatasetError: the header is another one.
@@ -134,14 +134,24 @@ def read_spotify(table: Path, audio: Path) -> list[Example]:
 
 
 def read_jamendo(table: Path, audio: Path) -> list[Example]:
-    """``autotagging_moodtheme*.tsv`` of MTG-Jamendo; the file of an official split gives its examples that split.
+    """``autotagging_moodtheme*.tsv`` of MTG-Jamendo, whole or one of an official split's three files.
 
-    Tags become labels as :data:`MOODS` says.
+    Of a split, the other files beside it are read, too, and examples keep their part. Tags become labels as
+    :data:`MOODS` says.
 
     Raises:
-        DatasetError: it is no such table.
+        DatasetError: it is no such table, or the split's other files are missing.
     """
     split = next((name for name in SPLITS if table.stem.endswith(f"-{name}")), None)
+    if split is None:
+        return _existing(_jamendo(table, audio, None))
+    parts = {name: table.with_name(table.name.replace(f"-{split}.", f"-{name}.")) for name in SPLITS}
+    if missing := [part.name for part in parts.values() if not part.is_file()]:
+        raise DatasetError(f"{table.name} is a part of a split, and beside it there is no {' and no '.join(missing)}")
+    return _existing([example for name, part in parts.items() for example in _jamendo(part, audio, name)])
+
+
+def _jamendo(table: Path, audio: Path, split: str | None) -> list[Example]:
     examples = []
     with table.open(newline="", encoding="utf-8") as file:
         header = next(file, "").rstrip("\n").split("\t")
@@ -157,7 +167,7 @@ def read_jamendo(table: Path, audio: Path) -> list[Example]:
                     labels[head] = 1.0 if names & high else 0.0
             if labels:
                 examples.append(Example(audio / path, labels, artist, split))
-    return _existing(examples)
+    return examples
 
 
 def read_gtzan_speech(folder: Path, audio: Path | None = None) -> list[Example]:

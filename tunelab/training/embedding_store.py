@@ -53,10 +53,14 @@ class EmbeddingStore:
             raise ValueError(f"an embedding has shape ({EMBEDDING_SIZE},), an id 64 digits")
         if content_id in self._rows:
             return
-        with (self.folder / _VECTORS).open("ab") as file:
-            file.write(np.ascontiguousarray(embedding, "<f4").tobytes())
-        with (self.folder / _KEYS).open("ab") as file:
-            file.write(f"{content_id}\n".encode())
+        # At its own place and not at the end: there may be a part of one that a full disk did not take.
+        for name, content in (
+            (_VECTORS, np.ascontiguousarray(embedding, "<f4").tobytes()),
+            (_KEYS, f"{content_id}\n".encode()),
+        ):
+            with (self.folder / name).open("r+b") as file:
+                file.seek(len(self._rows) * len(content))
+                file.write(content)
         self._rows[content_id] = len(self._rows)
 
     def read(self, content_ids: Sequence[str]) -> FloatArray:

@@ -102,8 +102,8 @@ def fit(examples: list[Example], embeddings: FloatArray) -> tuple[dict[str, Floa
         index = np.array(numbers)
         labels = np.array([examples[number].labels[head] for number in numbers], np.float32)
         part = {name: splits[index] == name for name in ("train", "validation", "test")}
-        if len(index) < LEAST_EXAMPLES or min(int(chosen.sum()) for chosen in part.values()) < 2:
-            rows[head] = {"shipped": False, "n": len(index), "why": f"fewer than {LEAST_EXAMPLES} labelled files"}
+        if why := _why_not(len(index), part):
+            rows[head] = {"shipped": False, "n": len(index), "why": why}
             continue
         fitted = train_head(
             head,
@@ -119,6 +119,14 @@ def fit(examples: list[Example], embeddings: FloatArray) -> tuple[dict[str, Floa
         if rows[head]["shipped"]:
             tensors |= fitted.tensors
     return tensors, rows
+
+
+def _why_not(count: int, part: Mapping[str, npt.NDArray[np.bool_]]) -> str:
+    """Why ``count`` labelled files make no head, or nothing."""
+    if count < LEAST_EXAMPLES:
+        return f"fewer than {LEAST_EXAMPLES} labelled files"
+    short = [name for name, chosen in part.items() if chosen.sum() < 2]
+    return f"fewer than two labelled files in {' and '.join(short)}" if short else ""
 
 
 def _row(head: str, score: FloatArray, truth: FloatArray, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
