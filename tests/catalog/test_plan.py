@@ -10,7 +10,7 @@ import pytest
 from tests.catalog.support import make_rows, paths_in
 from tunelab.catalog.plan import Plan, finish, make_plan
 from tunelab.catalog.schema import SCHEMA
-from tunelab.catalog.sources import MANIFEST_SCHEMA
+from tunelab.catalog.sources import MANIFEST_SCHEMA, UNREACHED
 from tunelab.catalog.stages import STORAGE
 from tunelab.catalog.store import Folder, read_job
 from tunelab.errors import CatalogError
@@ -145,3 +145,51 @@ def test_a_third_bundle_in_a_row_leaves_the_finished_rows(finished: Folder, tmp_
     assert job is not None
     assert (job.generation, job.previous, job.finished) == ("m-t-3", "m-r-1", False)
     assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == ["m-r-1"]
+
+
+def hidden(names: str, unseen: str) -> pa.Table:
+    """A list of which some files cannot be looked at."""
+    rows = manifest(names).to_pylist()
+    changes = {"size": UNREACHED, "mtime_ns": UNREACHED}
+    return pa.Table.from_pylist(
+        [{**row, **(changes if row["path"] in unseen else {})} for row in rows], MANIFEST_SCHEMA
+    )
+
+
+def test_rows_stay_of_files_that_cannot_be_looked_at(finished: Folder, tmp_path: Path) -> None:
+    plan = make_plan(finished, hidden("abc", unseen="bc"), "m", "r")
+    # b had failed before: its new error takes the old one's place.
+    assert (todo(plan), plan.unreached) == ("b", 1)
+    assert paths_in(tmp_path) == ["a", "c"]
+    plan.rows.add(make_rows("b", failed="b", size=UNREACHED, mtime_ns=UNREACHED))
+    finish(finished, plan)
+    again = make_plan(finished, hidden("abc", unseen="bc"), "m", "r")
+    assert (todo(again), again.unreached, again.failed) == ("", 1, 1)
+    finish(finished, again)
+    # When they are there again, what was kept counts.
+    assert todo(make_plan(finished, manifest("abc"), "m", "r")) == "b"
+
+
+def test_a_disk_that_is_not_there_costs_nothing(finished: Folder, tmp_path: Path) -> None:
+    for revision in ("r", "s"):
+        with pytest.raises(CatalogError, match="none of the source's files can be looked at"):
+            make_plan(finished, hidden("abc", unseen="abc"), "m", revision)
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    assert todo(make_plan(finished, manifest("abc"), "m", "r")) == ""
+
+
+def test_a_list_of_nothing_but_missing_files_gives_errors(folder: Folder) -> None:
+    plan = make_plan(folder, hidden("abc", unseen="abc"), "m", "r")
+    assert (todo(plan), plan.unreached) == ("abc", 0)
+    plan.rows.add(make_rows("abc", failed="abc", size=UNREACHED, mtime_ns=UNREACHED))
+    finish(folder, plan)
+    again = make_plan(folder, hidden("abc", unseen="abc"), "m", "r")
+    assert (todo(again), again.unreached, again.failed) == ("", 0, 3)
+
+
+def test_a_slip_after_a_new_bundle_was_begun_loses_nothing(finished: Folder, tmp_path: Path) -> None:
+    begun = make_plan(finished, manifest("abc"), "m", "s")
+    assert todo(begun) == "abc"
+    with pytest.raises(CatalogError, match="none of this source's"):
+        make_plan(finished, manifest("xyz"), "m", "s")
+    assert paths_in(tmp_path) == ["a", "b", "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import posixpath
 from collections.abc import Iterator
@@ -54,6 +55,48 @@ def test_uri_of_a_folder_finds_the_same(music: Path) -> None:
 )
 def test_globs(music: Path, scheme: str, pattern: str, wanted: list[str]) -> None:
     assert names(f"{scheme}{music}/{pattern}", music) == wanted
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**",
+        "**/*",
+        "*",
+        "*/*",
+        "sub/**/d.*",
+        "**/deep/*.wav",
+        ".hid*/*.mp3",
+        "**/.hidden/*",
+        "[ab].*",
+        "s?b/*.ogg",
+        "sub/c.ogg*",
+    ],
+)
+def test_globs_are_those_of_python(music: Path, pattern: str) -> None:
+    (music / "link").symlink_to(music / "sub")
+    (music / "broken.mp3").symlink_to(music / "nowhere")
+    wanted = {path for path in glob.glob(f"{music}/{pattern}", recursive=True) if not os.path.isdir(path)}
+    try:
+        found = list_source(f"{music}/{pattern}")["path"].to_pylist()
+    except CatalogError:
+        found = []
+    assert found == sorted(wanted)
+
+
+def test_a_folder_that_a_glob_cannot_search_is_told(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(folder: str) -> Iterator[os.DirEntry[str]]:
+        if folder.endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    told: list[OSError] = []
+    paths = list_source(f"{music}/**/*.[ow][ga][gv]", told.append)["path"].to_pylist()
+    assert paths == [str(music / "sub" / "c.ogg")]
+    assert {error.filename for error in told} == {str(music / "sub" / "deep")}
 
 
 def test_lists_name_files_relative_to_their_folder(music: Path) -> None:

@@ -49,6 +49,7 @@ def test_summary_as_json(command: Command, replaced: Callable[[Job], None]) -> N
         "done_now": 2,
         "failed": 2,
         "folders_not_searched": 0,
+        "files_not_reached": 0,
         "errors_now": {"audio_empty": 1},
         "seconds": 9.0,
         "files_per_s": 2.5,

@@ -76,6 +76,7 @@ class Progress:
         done: files of this run so far.
         failed: files of the whole source that failed, so far.
         unsearched: folders of the source that could not be searched.
+        unreached: files of the source that could not be looked at, and whose rows of before stay.
         errors: code -> files of this run.
         seconds: since the run began.
         steady_s: seconds in which rows came, from the first of a wave to its last.
@@ -87,6 +88,7 @@ class Progress:
     done: int = 0
     failed: int = 0
     unsearched: int = 0
+    unreached: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     steady_s: float = 0.0
@@ -135,7 +137,8 @@ def run_job(
             retry_errors=options.retry_errors,
             keep_missing=bool(unsearched),
         )
-        progress = Progress(plan.total, plan.total - plan.todo.num_rows, failed=plan.failed, unsearched=len(unsearched))
+        progress = Progress(plan.total, plan.total - plan.todo.num_rows, failed=plan.failed)
+        progress.unsearched, progress.unreached = len(unsearched), plan.unreached
         progress.seconds = time.monotonic() - began
         report(progress)
         if plan.todo.num_rows:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunelab.catalog.schema import ROWS
+from tunelab.catalog.sources import UNREACHED
 from tunelab.catalog.stages import STORAGE
 from tunelab.catalog.store import MANIFEST, Folder, Job, Rows, read_job, write_job
 from tunelab.errors import CatalogError
@@ -32,6 +33,7 @@ class Plan:
         todo: rows of the manifest that have no row yet.
         total: files of the source.
         failed: files of the source that have a row with an error.
+        unreached: files of the source that could not be looked at, and whose rows of before stay.
     """
 
     job: Job
@@ -39,6 +41,7 @@ class Plan:
     todo: pa.Table
     total: int
     failed: int
+    unreached: int = 0
 
 
 def make_plan(
@@ -65,22 +68,21 @@ def make_plan(
         keep_missing: leave rows of files that are not in the manifest: a part of the source could not be searched.
 
     Raises:
-        CatalogError: the folder is damaged, or cannot be written, or none of its rows is of a file of this source.
+        CatalogError: the folder is damaged, or cannot be written, or none of its rows is of a file of this source, or
+            there are rows and not one file of the source can be looked at.
     """
     keys = keys_of(manifest)
     digest = hashlib.sha256(keys.tobytes()).hexdigest()
     before = read_job(folder)
     job = _next_job(before, model, revision, force)
-    if job.finished and job.manifest == digest and not retry_errors:
+    hidden = pc.any(pc.equal(manifest["size"], UNREACHED)).as_py()
+    if job.finished and job.manifest == digest and not retry_errors and not hidden:
         rows = Rows(folder, job.generation)
         failed, again = _count_failed(rows)
         if not again:
             return Plan(job, rows, manifest.slice(0, 0), len(keys), failed)
-    if before is not None and not force and _of_another_source(Rows(folder, before.generation), manifest):
-        raise CatalogError(
-            "the output folder holds rows of other files, and none of this source's: name another folder, or take "
-            "--force to replace them"
-        )
+    if before is not None and not force:
+        _refuse_to_replace(folder, before, manifest)
     if job.generation != (before.generation if before else ""):
         _sweep_generations(folder, {job.previous})
     job = Job(job.model, job.revision, job.generation, False, digest, job.previous, job.forced)
@@ -93,7 +95,8 @@ def make_plan(
     if stale:
         rows.replace(compare.kept(rows))
     left = ~np.isin(keys, done)
-    return Plan(job, rows, manifest if left.all() else manifest.filter(pa.array(left)), len(keys), failed)
+    waiting = manifest if left.all() else manifest.filter(pa.array(left))
+    return Plan(job, rows, waiting, len(keys), failed, len(compare.unreached))
 
 
 def finish(folder: Folder, plan: Plan) -> None:
@@ -130,13 +133,32 @@ def _next_job(before: Job | None, model: str, revision: str, force: bool) -> Job
     return Job(model, revision, f"{model}-{revision}-{number}", previous=previous, forced=force)
 
 
-def _of_another_source(rows: Rows, manifest: pa.Table) -> bool:
-    """Whether there are rows, and not one is of a file of the source: a slip, or a disk that is not there today."""
-    batch = None
-    for batch in rows.batches(["path"], 65_536):
-        if pc.any(pc.is_in(batch["path"], value_set=manifest["path"])).as_py():
-            return False
-    return batch is not None
+def _refuse_to_replace(folder: Folder, before: Job, manifest: pa.Table) -> None:
+    """Where there are rows, some have to be of the source, and of a source that can be looked at.
+
+    Otherwise it is a slip, or a disk that is not there today.
+    """
+    hidden = pc.all(pc.equal(manifest["size"], UNREACHED)).as_py()
+    for generation in filter(None, (before.generation, before.previous)):
+        batch, ours, whole = None, False, False
+        for batch in Rows(folder, generation).batches(["path", "error_code"], 65_536):
+            ours = ours or pc.any(pc.is_in(batch["path"], value_set=manifest["path"])).as_py()
+            whole = whole or batch["error_code"].null_count > 0
+            if ours and (whole or not hidden):
+                break
+        if batch is None:
+            continue  # begun, and stopped before its first row: what would be lost is the one before
+        if not ours:
+            raise CatalogError(
+                "the output folder holds rows of other files, and none of this source's: name another folder, or take "
+                "--force to replace them"
+            )
+        if hidden and whole:
+            raise CatalogError(
+                "none of the source's files can be looked at, and there are rows of them: is a disk or a store not "
+                "there? Take --force to replace them"
+            )
+        return
 
 
 def _sweep_generations(folder: Folder, kept: set[str]) -> None:
@@ -153,6 +175,12 @@ class _Comparison:
         self._keys = np.sort(keys)
         self._paths = np.sort(keys_of(manifest, ("path",))) if keep_missing else None
         self._retry_errors = retry_errors
+        # For each file that could not be looked at, by its path, its own key; and the keys of those that have a row.
+        hidden = manifest.filter(pc.equal(manifest["size"], UNREACHED))
+        places, owns = keys_of(hidden, ("path",)), keys_of(hidden)
+        order = np.argsort(places)
+        self._hidden, self._hidden_keys = places[order], owns[order]
+        self.unreached: set[int] = set()
 
     def look_through(self, rows: Rows) -> tuple[Keys, int, bool]:
         """Keys of rows that count, how many of those are failures, and whether there are rows not to keep."""
@@ -161,6 +189,10 @@ class _Comparison:
         for batch in rows.batches([*KEY_COLUMNS, "error_code"]):
             fits, kept = self._judge(batch)
             done.append(keys_of(batch)[fits])
+            if (kept_unseen := self._of_hidden(batch)).any():
+                places = np.searchsorted(self._hidden, keys_of(batch, ("path",))[kept_unseen])
+                done.append(self._hidden_keys[places])
+                self.unreached.update(self._hidden_keys[places].tolist())
             failed += int(np.asarray(pc.is_valid(batch["error_code"]))[fits].sum())
             stale = stale or not kept.all()
         return np.concatenate(done) if done else np.zeros(0, np.uint64), failed, stale
@@ -175,9 +207,17 @@ class _Comparison:
     def _judge(self, batch: pa.RecordBatch) -> tuple[Mask, Mask]:
         """Which rows are those of files of the manifest as they are now, and which to keep."""
         fits = _among(keys_of(batch), self._keys) & ~_to_retry(batch, self._retry_errors)
+        kept = fits | self._of_hidden(batch)
         if self._paths is None:
-            return fits, fits
-        return fits, fits | ~_among(keys_of(batch, ("path",)), self._paths)
+            return fits, kept
+        return fits, kept | ~_among(keys_of(batch, ("path",)), self._paths)
+
+    def _of_hidden(self, batch: pa.RecordBatch) -> Mask:
+        """Which rows without an error are of files that could not be looked at: they may be as they were."""
+        if not self._hidden.size:
+            return np.zeros(batch.num_rows, np.bool_)
+        whole: Mask = np.asarray(pc.is_null(batch["error_code"]))
+        return np.logical_and(whole, _among(keys_of(batch, ("path",)), self._hidden))
 
 
 def _among(numbers: Keys, ordered: Keys) -> Mask:

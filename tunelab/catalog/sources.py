@@ -7,6 +7,7 @@ opens (``s3://``, ``gs://``, ``hdfs://``, ``file://``).
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import io
@@ -29,11 +30,12 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("path", pa.string(), nullable=False),
         # The name's very bytes where they are no UTF-8; `path` then shows them as \xNN.
         pa.field("raw", pa.binary()),
-        # -1 where the file could not be looked at.
+        # UNREACHED where the file could not be looked at.
         pa.field("size", pa.int64(), nullable=False),
         pa.field("mtime_ns", pa.int64(), nullable=False),
     ]
 )
+UNREACHED = -1
 _CHUNK = 10_000
 
 
@@ -100,7 +102,7 @@ def _local_row(path: str) -> Row:
         found = os.stat(path)
         size, changed = found.st_size, found.st_mtime_ns
     except (OSError, ValueError):
-        size = changed = -1
+        size = changed = UNREACHED
     shown = _text(path)
     return shown, None if shown == path else os.fsencode(path), size, changed
 
@@ -121,7 +123,7 @@ def _list_local(source: str, unreadable: Callable[[OSError], object] | None) -> 
     elif os.path.isfile(source):
         paths = [source]
     elif glob.has_magic(source):
-        paths = sorted(path for path in glob.iglob(source, recursive=True) if not os.path.isdir(path))
+        paths = sorted(set(_glob(source, unreadable)))
     else:
         raise CatalogError(f"there is no {source}")
     for path in paths:
@@ -135,6 +137,52 @@ def _walk(folder: str, unreadable: Callable[[OSError], object] | None) -> Iterat
         for name in sorted(names):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
                 yield os.path.join(root, name)
+
+
+def _glob(pattern: str, unreadable: Callable[[OSError], object] | None) -> Iterator[str]:
+    """Files that fit a pattern as they do in the module ``glob``, which would keep silent on unreadable folders."""
+    fixed = pattern[: _first_magic(pattern)].rpartition("/")[0]
+    start = fixed or ("/" if pattern.startswith("/") else "")
+    yield from _fitting(start, pattern[len(fixed) :].lstrip("/").split("/"), unreadable)
+
+
+def _fitting(folder: str, parts: list[str], unreadable: Callable[[OSError], object] | None) -> Iterator[str]:
+    part, *others = parts
+    if not glob.has_magic(part):
+        path = os.path.join(folder, part)
+        if others:
+            yield from _fitting(path, others, unreadable)
+        elif os.path.isfile(path):
+            yield path
+        return
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if unreadable and error.errno != errno.ELOOP:
+            unreadable(error)
+        return
+    if part == "**":
+        yield from _fitting(folder, others or ["*"], unreadable)
+    for name, is_folder in found:
+        path = os.path.join(folder, name)
+        if part == "**":
+            if is_folder and not name.startswith("."):
+                yield from _fitting(path, parts, unreadable)
+        elif fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
+            if others:
+                yield from _fitting(path, others, unreadable)
+            elif not is_folder:
+                yield path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _list_uri(source: str, unreadable: Callable[[OSError], object] | None) -> Iterator[Row]:
@@ -203,8 +251,9 @@ def _matches(key: str, pattern: str) -> bool:
 
 def _facts(info: pafs.FileInfo | None) -> tuple[int, int]:
     if info is None or info.type != pafs.FileType.File:
-        return -1, -1
-    return int(info.size) if info.size is not None else -1, int(info.mtime_ns) if info.mtime_ns is not None else -1
+        return UNREACHED, UNREACHED
+    size, changed = (UNREACHED if value is None else int(value) for value in (info.size, info.mtime_ns))
+    return size, changed
 
 
 def _read_list(data: bytes, name: str) -> list[str]:

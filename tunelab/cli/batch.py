@@ -57,7 +57,7 @@ def batch(
     """Score a catalogue into Parquet. Stopped at any moment, the same command goes on where it was.
 
     Exit code 0: every file has its scores; 1: some files failed, and their rows say why, or a folder could not be
-    searched; 3: the job failed.
+    searched, or files with rows of before could not be looked at; 3: the job failed.
     """
     from tunelab.catalog.job import JobOptions, run_job
     from tunelab.errors import TuneLabError
@@ -104,7 +104,7 @@ def batch(
         signal.signal(signal.SIGTERM, before)
     shown.end()
     _summarise(progress, out, as_json)
-    raise typer.Exit(1 if progress.failed or progress.unsearched else 0)
+    raise typer.Exit(1 if progress.failed or progress.unsearched or progress.unreached else 0)
 
 
 def _tell_unreadable(error: OSError) -> None:
@@ -164,6 +164,7 @@ def _summarise(progress: Progress, out: str, as_json: bool) -> None:
         "done_now": progress.done,
         "failed": progress.failed,
         "folders_not_searched": progress.unsearched,
+        "files_not_reached": progress.unreached,
         "errors_now": dict(progress.errors.most_common()),
         "seconds": round(progress.seconds, 3),
         "files_per_s": round(progress.files_per_s, 3) or None,
@@ -178,3 +179,5 @@ def _summarise(progress: Progress, out: str, as_json: bool) -> None:
     )
     for code, count in progress.errors.most_common():
         typer.echo(f"  {count:,} {code}")
+    if progress.unreached:
+        typer.echo(f"  {progress.unreached:,} could not be looked at today: their rows of before stay")

@@ -81,7 +81,7 @@ def read_csv(table: Path, audio: Path) -> list[Example]:
 
 
 def read_fma(table: Path, audio: Path) -> list[Example]:
-    """``echonest.csv`` of the FMA dataset (header of three rows), with ``ddd/dddddd.mp3`` in ``audio`` (such as ``fma_large``).
+    """``echonest.csv`` of the FMA dataset (header of three rows); ``audio`` is a folder of ``ddd/dddddd.mp3``.
 
     Raises:
         DatasetError: the header is another one.
