@@ -37,8 +37,12 @@ def test_exit_code_tells_whether_files_failed(command: Command, replaced: Callab
     assert "3 files in out: 2 now" in command("batch", "music", "--out", "out").stdout
     replaced(ended(failed=1, errors=Counter(audio_empty=1)))
     assert "1 audio_empty" in command("batch", "music", "--out", "out", code=1).stdout
+    command("batch", "music", "--out", "out", "--accept-failures", code=0)
     replaced(ended(unsearched=1))
     command("batch", "music", "--out", "out", code=1)
+    command("batch", "music", "--out", "out", "--accept-failures", code=1)
+    replaced(ended(unreached=2))
+    assert "2 could not be looked at" in command("batch", "music", "--out", "out", code=1).stdout
 
 
 def test_summary_as_json(command: Command, replaced: Callable[[Job], None]) -> None:

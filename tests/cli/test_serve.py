@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,32 @@ def test_a_service_that_dies_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     process = serve._start(tmp_path / "config.yaml", tmp_path / "log")
     assert not serve._wait_until_ready(process, ("127.0.0.1", 1))
     assert "the reason" in (tmp_path / "log").read_text()
+
+
+def test_a_proxy_of_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Ready) as server, subprocess.Popen(["sleep", "60"]) as process:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        try:
+            assert serve._wait_until_ready(process, ("127.0.0.1", server.server_port))
+        finally:
+            process.kill()
+
+
+def test_a_data_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUNELAB_DATA_DIR", str(tmp_path / "file" / "data"))
+    with pytest.raises(SettingsError, match="TUNELAB_DATA_DIR cannot be written"):
+        serve.serve()
 
 
 def test_the_key_is_shown_with_the_call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -184,6 +184,24 @@ def test_however_many_ask_the_stages_are_asked_once() -> None:
     asyncio.run(scenario())
 
 
+def test_whoever_waits_for_a_question_that_is_given_up_hears_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ASKED_S", 0.05)
+
+    async def scenario() -> None:
+        handles = [Handle("never") for _ in range(3)]
+        pipeline = GraphPipeline("fake", "", *handles)  # type: ignore[arg-type]
+        first = asyncio.create_task(pipeline.ready())
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(pipeline.ready())
+        assert await asyncio.wait_for(first, 1) is False
+        # Who goes away by itself is not told anything.
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+
+    asyncio.run(scenario())
+
+
 def test_after_an_answer_nobody_asks() -> None:
     async def scenario() -> None:
         first, last = Handle(None), Handle(ANSWER)

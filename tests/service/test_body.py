@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.service.support import Api, StartApi, on_a_socket
+from tunelab.service.body import declared_length
 from tunelab.service.negotiation import prefers
 
 LIMIT = 200_000
+CODECS = ("undefined", "punycode", "idna", "utf-7", "rot13", "hex", "no-such-thing", "")
+"""What Python knows besides charsets, and what it does not."""
 
 
 class Counted:
@@ -99,6 +103,7 @@ def test_multipart_that_cannot_be_used(run_api: Any) -> None:
             (kind, part("b") + b"x\r\n" + part("b") + b"y" + end),
             (kind, part("b") + end),
             ("multipart/form-data; boundary=" + "b" * 5000, b"x"),
+            *((f"{kind}; charset={name}", part("b") + b"x" + end) for name in CODECS),
         ]
         for content_type, body in cases:
             headers = {**api.auth(), "Content-Type": content_type}
@@ -108,6 +113,26 @@ def test_multipart_that_cannot_be_used(run_api: Any) -> None:
         assert api.pipeline.calls == 0
 
     run_api(scenario)
+
+
+def test_multipart_may_name_a_usual_charset(run_api: Any) -> None:
+    async def scenario(api: Api) -> None:
+        for name in ("utf-8", "UTF8", "us-ascii", "iso-8859-1", "latin1"):
+            headers = {**api.auth(), "Content-Type": f"multipart/form-data; boundary=b; charset={name}"}
+            body = part("b") + name.encode() + b"\r\n--b--\r\n"
+            answer = await api.client.post("/v1/analyze", content=body, headers=headers)
+            assert answer.status_code == 200, (name, answer.text)
+
+    run_api(scenario)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("0", 0), ("12", 12), ("000", 0), ("0" * 30 + "50000000", 50_000_000), ("9" * 40, int("9" * 20)), ("", None)],
+)
+def test_declared_lengths(text: str, length: int | None) -> None:
+    assert declared_length(text) == length
+    assert declared_length(text + "x") is None
 
 
 def test_wrong_content_type_is_refused_unread(run_api: Any) -> None:

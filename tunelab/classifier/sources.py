@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import MAGIC_PREFIX
 
 from tunelab.classifier.labels import Labels, read_labels
 from tunelab.encoder.bundle import find_bundle
@@ -149,10 +151,14 @@ def _from_job(labels: Labels, source: str) -> Labelled:
 
 def _open_array(source: Path) -> npt.NDArray[np.floating[Any]]:
     try:
+        with source.open("rb") as file:
+            if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:  # archives and pickles are not even looked into
+                raise ValueError
         array = np.load(source, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise ClassifierError(f"{source.name} cannot be read: {error.strerror or 'it is empty'}") from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, OverflowError, SyntaxError, TokenError):
+        # What NumPy says of a header that is damaged, or that somebody made up.
         raise ClassifierError(f"{source.name} is no array of NumPy's .npy format") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise ClassifierError(f"{source.name} must hold floating-point numbers, one row of them a track")

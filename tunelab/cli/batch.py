@@ -53,6 +53,9 @@ def batch(
         typer.Option(min=0.05, metavar="SECONDS", help="Commit rows so often; what a killed job repeats at most."),
     ] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    accept_failures: Annotated[
+        bool, typer.Option(help="Exit with 0 where files failed, too: for schedulers that would begin anew.")
+    ] = False,
 ) -> None:
     """Score a catalogue into Parquet. Stopped at any moment, the same command goes on where it was.
 
@@ -104,7 +107,8 @@ def batch(
         signal.signal(signal.SIGTERM, before)
     shown.end()
     _summarise(progress, out, as_json)
-    raise typer.Exit(1 if progress.failed or progress.unsearched or progress.unreached else 0)
+    failed = progress.failed and not accept_failures
+    raise typer.Exit(1 if failed or progress.unsearched or progress.unreached else 0)
 
 
 def _tell_unreadable(error: OSError) -> None:

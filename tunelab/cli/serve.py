@@ -42,11 +42,15 @@ def serve(
     from tunelab.settings import load_settings
 
     settings = load_settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.data_dir / "serve.log"
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise SettingsError(f"TUNELAB_DATA_DIR cannot be written: {settings.data_dir}: {error.strerror}") from None
     with tempfile.TemporaryDirectory(prefix="tunelab-") as scratch:
         path, address = _configured(config, host, port, Path(scratch))
         _check_free(address)
-        log = settings.data_dir / "serve.log"
         # What a container is stopped with, and what a terminal sends that is closed. Before the start: whatever ends
         # this process must end the other one, too.
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -136,11 +140,13 @@ def _heed_interrupts() -> None:
 def _wait_until_ready(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  compared, not bound
     deadline = time.monotonic() + _START_TIMEOUT_S
+    # Not by a proxy that the environment may name: it would answer for itself.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if process.poll() is not None:
             return False
         try:
-            with urllib.request.urlopen(f"http://{host}:{address[1]}/readyz", timeout=5):
+            with direct.open(f"http://{host}:{address[1]}/readyz", timeout=5):
                 return True
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)

@@ -16,6 +16,7 @@ from tunelab.service.database import Database, open_database
 from tunelab.service.deps import Service
 from tunelab.service.middleware import TraceMiddleware
 from tunelab.service.openapi import install_openapi
+from tunelab.service.places import Places
 from tunelab.service.problems import install_handlers
 from tunelab.service.routes import analyze, classifiers, info, page, similar, timeline
 from tunelab.service.store import Store
@@ -61,7 +62,11 @@ def create_app(
                 loaded = cards() if callable(cards) else cards
                 own = Classifiers(database, pipeline, chosen)
                 timelines = Timelines(pipeline, TimelineStore(database), chosen)
-                app.state.service = Service(chosen, pipeline, database, store, analyses, loaded, own, timelines)
+                # Half of the connections stay for keys, credits and results.
+                searches = Places(max(1, chosen.database_pool_size // 2), chosen.max_concurrent_per_account)
+                app.state.service = Service(
+                    chosen, pipeline, database, store, analyses, loaded, own, timelines, searches
+                )
                 async with own.trainer:
                     yield
                     await analyses.drain()

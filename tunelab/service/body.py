@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncGenerator
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -20,6 +22,10 @@ CONTENT_TYPES = ("audio/*", "video/mp4", "video/webm", "application/ogg", "appli
 
 # Boundaries, part headers and a few small fields around the file.
 ENVELOPE_BYTES = 64 * 1024
+
+
+_CHARSETS = frozenset({"ascii", "iso8859-1", "utf-8"})
+"""Of field names and values, by Python's names of them."""
 
 
 class _InMemoryParser(MultiPartParser):
@@ -84,8 +90,7 @@ async def bounded(request: Request, allowed: int, too_large: TuneLabError) -> As
             else after at most one chunk past them.
         ClientDisconnect: the client went away.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > allowed:
+    if (declared_length(request.headers.get("content-length", "")) or 0) > allowed:
         raise too_large
     received = 0
     async for chunk in request.stream():
@@ -95,7 +100,19 @@ async def bounded(request: Request, allowed: int, too_large: TuneLabError) -> As
         yield chunk
 
 
+def declared_length(text: str) -> int | None:
+    """Bytes that a Content-Length names, at most 20 digits of them; ``None`` where it is no number."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    # Any number of zeros may stand before it.
+    return int(text.lstrip("0")[:20] or "0")
+
+
 async def _read_file_part(headers: Headers, stream: AsyncGenerator[bytes, None]) -> bytes:
+    # Some codecs that Python knows take time that grows with the square of a field, others fail in ways of their own.
+    charset = _charset(headers["content-type"])
+    if charset not in _CHARSETS:
+        raise MalformedUpload(f"the multipart body's charset must be one of {', '.join(sorted(_CHARSETS))}")
     parser = _InMemoryParser(headers, stream, max_files=1, max_fields=1000, max_part_size=ENVELOPE_BYTES)
     try:
         part = (await parser.parse()).get(FILE_FIELD)
@@ -106,6 +123,15 @@ async def _read_file_part(headers: Headers, stream: AsyncGenerator[bytes, None])
         raise MalformedUpload(f"the multipart body cannot be read: {error.message}") from None
     finally:
         parser.close()
+
+
+def _charset(content_type: str) -> str:
+    """Python's name of the charset that a multipart body names, UTF-8 if none; empty for an unknown one."""
+    named = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
+    try:
+        return codecs.lookup(named.decode("latin-1")).name
+    except (LookupError, ValueError):
+        return ""
 
 
 def _too_large(limit: int) -> AudioTooLarge:

@@ -86,6 +86,12 @@ def _reason(error: BaseException, url: URL) -> str:
     return reason
 
 
+def _options(url: URL) -> str:
+    """Settings of a connection: ours, after those that the address itself asks for, which would be lost otherwise."""
+    own = url.query.get("options", "")
+    return " ".join([*((own,) if isinstance(own, str) else own), _OPTIONS]).strip()
+
+
 class Database:
     """Asynchronous sessions; belongs to the event loop that it is first used in."""
 
@@ -98,7 +104,7 @@ class Database:
             # A server that restarted is noticed before a request is given a dead connection (costs one round trip).
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={"options": _OPTIONS, "tcp_user_timeout": _UNACKNOWLEDGED_MS},
+            connect_args={"options": _options(url), "tcp_user_timeout": _UNACKNOWLEDGED_MS},
         )
         # One statement that only reads needs no BEGIN and COMMIT around it: two round trips fewer.
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")

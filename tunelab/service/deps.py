@@ -15,6 +15,7 @@ from tunelab.service.database import Database
 from tunelab.service.errors import AccountDisabled, TierRequired, Unauthorized
 from tunelab.service.keys import is_key
 from tunelab.service.middleware import ACCOUNT
+from tunelab.service.places import Places
 from tunelab.service.store import Caller, Store
 from tunelab.service.timelines import Timelines
 from tunelab.settings import Settings
@@ -33,6 +34,7 @@ class Service:
     cards: Sequence[Mapping[str, Any]]
     classifiers: Classifiers
     timelines: Timelines
+    searches: Places
 
 
 def get_service(request: Request) -> Service:

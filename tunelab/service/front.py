@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunelab.errors import AudioTooLarge, PipelineOverloaded, PipelineTimeout, TuneLabError
-from tunelab.service.body import ENVELOPE_BYTES
+from tunelab.service.body import ENVELOPE_BYTES, declared_length
 from tunelab.service.problems import internal_problem, problem_for
 from tunelab.service.tracing import new_trace_id, set_trace_id
 from tunelab.settings import Settings
@@ -67,9 +67,8 @@ def _declared(scope: Scope) -> int | None:
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         return None
-    length = headers.get("content-length", "0")
     # The server has refused a length that is no number.
-    return int(length[:20]) if length.isascii() and length.isdigit() else None
+    return declared_length(headers.get("content-length", "0"))
 
 
 def _passes(name: bytes, value: bytes) -> bool:

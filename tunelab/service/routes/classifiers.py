@@ -91,7 +91,7 @@ async def delete_classifier(name: NamePath, service: ServiceDep, caller: ProCall
     summary="Classify analysed tracks (pro)",
     response_description="A class or labels for each id, with probabilities",
     response_model=Predictions,
-    responses=problems(401, 403, 404, 408, 409, 413, 415, 422, 500, 503),
+    responses=problems(401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503),
     openapi_extra=json_body(PredictRequest),
 )
 async def predict(name: NamePath, request: Request, service: ServiceDep, caller: ProCallerDep) -> Response:
@@ -99,7 +99,9 @@ async def predict(name: NamePath, request: Request, service: ServiceDep, caller:
     `unknown`; where analyses are made with another one by now, `current` is false.
     """
     body = await read_json(request, PredictRequest, PREDICT_BODY_LIMIT, service.settings)
-    return JSONResponse(_answer(await service.classifiers.predict(caller.id, name, body.ids)))
+    async with service.searches.one(caller.id):
+        predicted = await service.classifiers.predict(caller.id, name, body.ids)
+    return JSONResponse(_answer(predicted))
 
 
 def _answer(predicted: Predicted) -> dict[str, Any]:

@@ -27,7 +27,7 @@ BODY_LIMIT = 64 * 1024
     summary="Tracks similar to one (pro)",
     response_description="The nearest of the account's tracks",
     response_model=SimilarAnswer,
-    responses=problems(401, 403, 404, 422, 500, 503),
+    responses=problems(401, 403, 404, 422, 429, 500, 503),
 )
 async def similar_to_one(
     id: TrackId, query: Annotated[SimilarQuery, Query()], service: ServiceDep, caller: ProCallerDep
@@ -41,7 +41,7 @@ async def similar_to_one(
     summary="Tracks similar to several, or near to target scores (pro)",
     response_description="The nearest of the account's tracks",
     response_model=SimilarAnswer,
-    responses=problems(401, 403, 404, 408, 413, 415, 422, 500, 503),
+    responses=problems(401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra=json_body(SimilarRequest),
 )
 async def similar(request: Request, service: ServiceDep, caller: ProCallerDep) -> Response:
@@ -59,7 +59,8 @@ async def similar(request: Request, service: ServiceDep, caller: ProCallerDep) -
 
 async def _answer(service: ServiceDep, caller: Caller, wanted: Wanted) -> Response:
     pipeline = service.pipeline
-    found = await SimilarTracks(service.database).find(caller.id, pipeline.model, pipeline.revision, wanted)
+    async with service.searches.one(caller.id):
+        found = await SimilarTracks(service.database).find(caller.id, pipeline.model, pipeline.revision, wanted)
     return JSONResponse(
         {
             "model": pipeline.model,
