@@ -62,7 +62,7 @@ def head_row(
         score: shape ``(n,)``, 0..1.
         label: shape ``(n,)``, 0..1.
         groups: shape ``(n,)``; resampled as wholes for the interval.
-        music_only: shape ``(n,)``; true for clips without added voice, whose r is given as well.
+        music_only: shape ``(n,)``; true for music alone, not rendered from scores: its r is given as well.
         labels: what the labels were made from.
         vibenet: shape ``(n,)``; vibenet's own score, for comparison.
     """

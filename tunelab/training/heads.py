@@ -120,7 +120,7 @@ def match_spread(
     Args:
         tensors: of the head; those of others are handed on.
         head: its name.
-        embeddings: shape ``(n, 768)``, of ordinary music that was not trained on.
+        embeddings: shape ``(n, 768)``, of ordinary music that the head was not fitted to.
         labels: shape ``(n,)``, 0..1.
     """
     scores = predict(tensors, head, embeddings)

@@ -1,4 +1,4 @@
-"""musicnn (Pons & Serra 2019, arXiv 1909.06654) as a second labelling tool: 100 tags every 3 s. No product dependency.
+"""musicnn (Pons & Serra 2019, arXiv 1909.06654) as a second labelling tool: 100 tags of 3 s. No product dependency.
 
 The two networks (trained on MagnaTagATune and on the Million Song Dataset) are rebuilt here from the weights in the
 ``musicnn`` wheel, ISC licence, so that labelling needs no TensorFlow.
