@@ -142,6 +142,9 @@ MUSIC_PACKAGES: tuple[str, ...] = (
     "ironseed-data",
     "endless-sky-data",
     "penguin-command",
+    "ri-li-data",
+    "gemdropx",
+    "monsterz-data",
 )
 """Packages of Debian main with music, as recordings, tracker modules or MIDI files."""
 
