@@ -206,15 +206,18 @@ class GraphPipeline:
             if self._asked is not None and not self._asked[1].done():
                 self._asked[1].cancel()
             self._asked = (now, asyncio.create_task(self._ask()))
-        asked = self._asked[1]
-        try:
-            # Whoever stops waiting must not end it for the others.
-            return await asyncio.shield(asked)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if asked.cancelled() and not (task and task.cancelling()):
-                return False  # given up for a newer question: it had no answer in time
-            raise
+        while True:
+            asked = self._asked[1]
+            try:
+                # Whoever stops waiting must not end it for the others.
+                return await asyncio.shield(asked)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not asked.cancelled() or (task and task.cancelling()):
+                    raise
+                # It was given up for a newer one.
+                if time.monotonic() - now > _ASKED_S:
+                    return False
 
     async def _ask(self) -> bool:
         stages = (self._mel_extractor, self._encoder, self._heads)

@@ -71,11 +71,16 @@ def test_globs(music: Path, scheme: str, pattern: str, wanted: list[str]) -> Non
         "[ab].*",
         "s?b/*.ogg",
         "sub/c.ogg*",
+        "*/c.ogg",
+        "*/nothing.ogg",
+        "*/deep",
+        "li*/dangling.mp3",
     ],
 )
 def test_globs_are_those_of_python(music: Path, pattern: str) -> None:
     (music / "link").symlink_to(music / "sub")
     (music / "broken.mp3").symlink_to(music / "nowhere")
+    (music / "sub" / "dangling.mp3").symlink_to(music / "nowhere")
     wanted = {path for path in glob.glob(f"{music}/{pattern}", recursive=True) if not os.path.isdir(path)}
     try:
         found = list_source(f"{music}/{pattern}")["path"].to_pylist()
@@ -93,10 +98,27 @@ def test_a_folder_that_a_glob_cannot_search_is_told(music: Path, monkeypatch: py
         return real(folder)
 
     monkeypatch.setattr(os, "scandir", scandir)
+    for pattern in ("**/*.[ow][ga][gv]", "**/**/*.[ow][ga][gv]", "s*/**/*.[ow][ga][gv]"):
+        told: list[OSError] = []
+        paths = list_source(f"{music}/{pattern}", told.append)["path"].to_pylist()
+        assert paths == [str(music / "sub" / "c.ogg")]
+        assert [error.filename for error in told] == [str(music / "sub" / "deep")]
+
+
+def test_a_named_file_in_a_folder_that_is_closed_is_told(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (music / "other").mkdir()
+    (music / "other" / "c.ogg").touch()
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        if path.endswith("sub/c.ogg"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
     told: list[OSError] = []
-    paths = list_source(f"{music}/**/*.[ow][ga][gv]", told.append)["path"].to_pylist()
-    assert paths == [str(music / "sub" / "c.ogg")]
-    assert {error.filename for error in told} == {str(music / "sub" / "deep")}
+    assert list_source(f"{music}/*/c.ogg", told.append)["path"].to_pylist() == [str(music / "other" / "c.ogg")]
+    assert [error.filename for error in told] == [str(music / "sub" / "c.ogg")]
 
 
 def test_lists_name_files_relative_to_their_folder(music: Path) -> None:

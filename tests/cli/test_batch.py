@@ -43,6 +43,7 @@ def test_exit_code_tells_whether_files_failed(command: Command, replaced: Callab
     command("batch", "music", "--out", "out", "--accept-failures", code=1)
     replaced(ended(unreached=2))
     assert "2 could not be looked at" in command("batch", "music", "--out", "out", code=1).stdout
+    command("batch", "music", "--out", "out", "--accept-failures", code=0)
 
 
 def test_summary_as_json(command: Command, replaced: Callable[[Job], None]) -> None:

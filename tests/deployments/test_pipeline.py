@@ -191,9 +191,14 @@ def test_whoever_waits_for_a_question_that_is_given_up_hears_no(monkeypatch: pyt
         handles = [Handle("never") for _ in range(3)]
         pipeline = GraphPipeline("fake", "", *handles)  # type: ignore[arg-type]
         first = asyncio.create_task(pipeline.ready())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.03)
+        joined = asyncio.create_task(pipeline.ready())
+        await asyncio.sleep(0.03)
         second = asyncio.create_task(pipeline.ready())
         assert await asyncio.wait_for(first, 1) is False
+        # Who asked a moment ago waits for the newer question.
+        assert not joined.done()
+        joined.cancel()
         # Who goes away by itself is not told anything.
         second.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -5,17 +5,18 @@ import uuid
 
 import pytest
 
-from tunelab.service.errors import TooManyRequests
+from tunelab.service import places
+from tunelab.service.errors import DatabaseUnavailable, TooManyRequests
 from tunelab.service.places import Places
 
 
 def test_so_many_run_at_once_and_all_have_their_turn() -> None:
     async def scenario() -> None:
-        places, running, most, done = Places(2, 10), 0, 0, 0
+        two, running, most, done = Places(2, 10), 0, 0, 0
 
         async def search() -> None:
             nonlocal running, most, done
-            async with places.one(account):
+            async with two.one(account):
                 running += 1
                 most = max(most, running)
                 await asyncio.sleep(0.001)
@@ -29,13 +30,28 @@ def test_so_many_run_at_once_and_all_have_their_turn() -> None:
     asyncio.run(scenario())
 
 
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_PATIENCE_S", 0.01)
+
+    async def scenario() -> None:
+        few, account = Places(1, 5), uuid.uuid4()
+        async with few.one(account):
+            with pytest.raises(DatabaseUnavailable, match="too many searches"):
+                async with few.one(account):
+                    pass
+        async with few.one(account):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
 def test_one_account_is_bounded_and_another_is_not_refused() -> None:
     async def scenario() -> None:
-        places, one, other = Places(1, 2), uuid.uuid4(), uuid.uuid4()
+        single, one, other = Places(1, 2), uuid.uuid4(), uuid.uuid4()
         release = asyncio.Event()
 
         async def search(account: uuid.UUID) -> None:
-            async with places.one(account):
+            async with single.one(account):
                 await release.wait()
 
         tasks = [asyncio.create_task(search(account)) for account in (one, one, other)]
@@ -49,7 +65,7 @@ def test_one_account_is_bounded_and_another_is_not_refused() -> None:
         await asyncio.sleep(0)
         release.set()
         await asyncio.gather(tasks[0], *tasks[2:])
-        async with places.one(one):
+        async with single.one(one):
             await asyncio.sleep(0)
 
     asyncio.run(scenario())

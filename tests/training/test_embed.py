@@ -62,6 +62,11 @@ def test_embeddings_are_made_again_where_encoder_or_clips_changed(run: Path) -> 
     made = (run / "embeddings.safetensors").stat().st_mtime_ns
     embed_clips(clips, run)
     assert (run / "embeddings.safetensors").stat().st_mtime_ns == made
+    # Other tags of the same size are others.
+    tags = clips / "tags" / "train-0001-0000.safetensors"
+    save_file({"tags": np.ones((4, 10, 100), np.float16)}, tags)
+    embed_clips(clips, run)
+    assert (load_embeddings(run)["train_tags"] == 1).all()
     _clips(clips, "train", 5)
     embed_clips(clips, run)
     before = load_embeddings(run)["train"]

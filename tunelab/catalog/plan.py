@@ -75,12 +75,12 @@ def make_plan(
     digest = hashlib.sha256(keys.tobytes()).hexdigest()
     before = read_job(folder)
     job = _next_job(before, model, revision, force)
-    hidden = pc.any(pc.equal(manifest["size"], UNREACHED)).as_py()
-    if job.finished and job.manifest == digest and not retry_errors and not hidden:
+    if job.finished and job.manifest == digest and not retry_errors:
         rows = Rows(folder, job.generation)
-        failed, again = _count_failed(rows)
+        failed, again, as_hidden = _count_failed(rows)
         if not again:
-            return Plan(job, rows, manifest.slice(0, 0), len(keys), failed)
+            hidden = pc.sum(pc.equal(manifest["size"], UNREACHED)).as_py() or 0
+            return Plan(job, rows, manifest.slice(0, 0), len(keys), failed, hidden - as_hidden)
     if before is not None and not force:
         _refuse_to_replace(folder, before, manifest)
     if job.generation != (before.generation if before else ""):
@@ -140,14 +140,17 @@ def _refuse_to_replace(folder: Folder, before: Job, manifest: pa.Table) -> None:
     """
     hidden = pc.all(pc.equal(manifest["size"], UNREACHED)).as_py()
     for generation in filter(None, (before.generation, before.previous)):
-        batch, ours, whole = None, False, False
-        for batch in Rows(folder, generation).batches(["path", "error_code"], 65_536):
+        some = ours = whole = False
+        for batch in Rows(folder, generation).batches(["path", "size", "error_code"], 65_536):
+            some = True
             ours = ours or pc.any(pc.is_in(batch["path"], value_set=manifest["path"])).as_py()
-            whole = whole or batch["error_code"].null_count > 0
+            # A store that never says anything of its files may still be read.
+            looked_at = pc.and_(pc.is_null(batch["error_code"]), pc.not_equal(batch["size"], UNREACHED))
+            whole = whole or pc.any(looked_at).as_py()
             if ours and (whole or not hidden):
                 break
-        if batch is None:
-            continue  # begun, and stopped before its first row: what would be lost is the one before
+        if not some or (hidden and ours and not whole):
+            continue  # nothing of worth in it: what might be lost is the one before
         if not ours:
             raise CatalogError(
                 "the output folder holds rows of other files, and none of this source's: name another folder, or take "
@@ -189,7 +192,7 @@ class _Comparison:
         for batch in rows.batches([*KEY_COLUMNS, "error_code"]):
             fits, kept = self._judge(batch)
             done.append(keys_of(batch)[fits])
-            if (kept_unseen := self._of_hidden(batch)).any():
+            if (kept_unseen := self._of_hidden(batch) & ~fits).any():
                 places = np.searchsorted(self._hidden, keys_of(batch, ("path",))[kept_unseen])
                 done.append(self._hidden_keys[places])
                 self.unreached.update(self._hidden_keys[places].tolist())
@@ -234,10 +237,11 @@ def _to_retry(batch: pa.RecordBatch, errors: bool) -> Mask:
     return np.asarray(pc.is_valid(codes) if errors else pc.fill_null(pc.equal(codes, STORAGE), False))
 
 
-def _count_failed(rows: Rows) -> tuple[int, int]:
-    """Rows with an error, and those of them that are tried again by themselves."""
-    failed = again = 0
-    for batch in rows.batches(["error_code"], 65_536):
+def _count_failed(rows: Rows) -> tuple[int, int, int]:
+    """Rows with an error, those of them that are tried again by themselves, and rows of files not looked at."""
+    failed = again = hidden = 0
+    for batch in rows.batches(["size", "error_code"], 65_536):
         failed += batch.num_rows - batch["error_code"].null_count
         again += int(_to_retry(batch, False).sum())
-    return failed, again
+        hidden += pc.sum(pc.equal(batch["size"], UNREACHED)).as_py() or 0
+    return failed, again, hidden

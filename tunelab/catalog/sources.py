@@ -36,6 +36,7 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 UNREACHED = -1
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _CHUNK = 10_000
 
 
@@ -143,46 +144,64 @@ def _glob(pattern: str, unreadable: Callable[[OSError], object] | None) -> Itera
     """Files that fit a pattern as they do in the module ``glob``, which would keep silent on unreadable folders."""
     fixed = pattern[: _first_magic(pattern)].rpartition("/")[0]
     start = fixed or ("/" if pattern.startswith("/") else "")
-    yield from _fitting(start, pattern[len(fixed) :].lstrip("/").split("/"), unreadable)
+    told: set[str] = set()
+
+    def tell(error: OSError) -> None:
+        # Patterns with several ** come by more than once; a loop of links is no folder.
+        if unreadable and error.errno not in _NOTHING_THERE and error.filename not in told:
+            told.add(error.filename)
+            unreadable(error)
+
+    yield from _fitting(start, pattern[len(fixed) :].lstrip("/").split("/"), tell)
 
 
-def _fitting(folder: str, parts: list[str], unreadable: Callable[[OSError], object] | None) -> Iterator[str]:
+def _fitting(folder: str, parts: list[str], tell: Callable[[OSError], None]) -> Iterator[str]:
     part, *others = parts
     if not glob.has_magic(part):
         path = os.path.join(folder, part)
         if others:
-            yield from _fitting(path, others, unreadable)
-        elif os.path.isfile(path):
+            yield from _fitting(path, others, tell)
+        elif part and _is_there(path, tell) and not os.path.isdir(path):
             yield path
         return
-    try:
-        with os.scandir(folder or ".") as entries:
-            found = sorted((entry.name, _is_folder(entry)) for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        if unreadable and error.errno != errno.ELOOP:
-            unreadable(error)
-        return
+    found = _entries(folder, tell)
     if part == "**":
-        yield from _fitting(folder, others or ["*"], unreadable)
+        yield from _fitting(folder, others or ["*"], tell)
     for name, is_folder in found:
         path = os.path.join(folder, name)
         if part == "**":
             if is_folder and not name.startswith("."):
-                yield from _fitting(path, parts, unreadable)
+                yield from _fitting(path, parts, tell)
         elif fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
-            if others:
-                yield from _fitting(path, others, unreadable)
-            elif not is_folder:
+            if others and is_folder:
+                yield from _fitting(path, others, tell)
+            elif not others and not is_folder:
                 yield path
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_there(path: str, tell: Callable[[OSError], None]) -> bool:
     try:
-        return entry.is_dir()
-    except OSError:
+        os.lstat(path)
+    except OSError as error:
+        tell(error)
         return False
+    return True
+
+
+def _entries(folder: str, tell: Callable[[OSError], None]) -> list[tuple[str, bool]]:
+    """Names in a folder, sorted, and whether each is a folder itself."""
+    found = []
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                try:
+                    found.append((entry.name, entry.is_dir()))
+                except OSError as error:
+                    tell(error)
+                    found.append((entry.name, False))
+    except OSError as error:
+        tell(error)
+    return sorted(found)
 
 
 def _list_uri(source: str, unreadable: Callable[[OSError], object] | None) -> Iterator[Row]:

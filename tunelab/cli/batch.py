@@ -54,7 +54,7 @@ def batch(
     ] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     accept_failures: Annotated[
-        bool, typer.Option(help="Exit with 0 where files failed, too: for schedulers that would begin anew.")
+        bool, typer.Option(help="Exit with 0 where only files failed: for schedulers that would begin anew.")
     ] = False,
 ) -> None:
     """Score a catalogue into Parquet. Stopped at any moment, the same command goes on where it was.
@@ -107,8 +107,8 @@ def batch(
         signal.signal(signal.SIGTERM, before)
     shown.end()
     _summarise(progress, out, as_json)
-    failed = progress.failed and not accept_failures
-    raise typer.Exit(1 if failed or progress.unsearched or progress.unreached else 0)
+    failed = (progress.failed or progress.unreached) and not accept_failures
+    raise typer.Exit(1 if failed or progress.unsearched else 0)
 
 
 def _tell_unreadable(error: OSError) -> None:

@@ -108,7 +108,9 @@ class Limits(BaseModel):
     analyze_credits: Annotated[int, Field(description="Price of an analysis")]
     timeline_credits: Annotated[int, Field(description="Price of a timeline for each started minute of the track")]
     max_timeline_s: Annotated[float, Field(description="Longest track of which a timeline is made, in seconds")]
-    max_concurrent_per_account: Annotated[int, Field(description="Analyses of one account at once, in each process")]
+    max_concurrent_per_account: Annotated[
+        int, Field(description="Analyses, and searches, of one account at once, in each process")
+    ]
     max_classifiers: Annotated[int, Field(description="Classifiers that one account may keep")]
     max_classifier_examples: Annotated[int, Field(description="Labelled tracks that one classifier may learn from")]
     tiers: Annotated[dict[Literal["free", "pro"], Tier], Field(description="What each tier includes")]

@@ -112,8 +112,9 @@ def unpack_archives(package: Path) -> None:
                     if suffix in AUDIO_SUFFIXES | MODULE_SUFFIXES and least < member.file_size < 50_000_000:
                         # A number instead of the member's own path: nothing can be written outside the folder.
                         (partial / f"{number:05d}{suffix}").write_bytes(members.read(member))
-        except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-            log.warning("%s: not unpacked: %s", archive.name, error)
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            # It will not get any better: what was read of it stays.
+            log.warning("%s: not unpacked to its end: %s", archive.name, error)
         partial.rename(target)
 
 

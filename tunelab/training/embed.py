@@ -21,6 +21,7 @@ from tunelab.audio.mel import MelConfig
 from tunelab.errors import SettingsError
 from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
 from tunelab.training.config import PretrainConfig
+from tunelab.training.musicnn import TAGS_FOLDER
 from tunelab.training.precision import quick_arithmetic
 from tunelab.training.student import AUXILIARY, FREQUENCY_PATCHES, TIME_PATCHES, WIDTH, Student
 from tunelab.training.targets import load_clips
@@ -143,8 +144,10 @@ def load_embeddings(run: Path) -> dict[str, FloatArray]:
 
 
 def _stamp(clips: Path, run: Path) -> dict[str, str]:
-    """What embeddings belong to: the encoder, and the clips by names and sizes."""
-    shards = [f"{path.relative_to(clips)} {path.stat().st_size}" for path in sorted(clips.rglob("*.safetensors"))]
+    """What embeddings belong to: the encoder, and clips and tags by their files' names, sizes and times of change."""
+    files = [*clips.glob("*.safetensors"), *(clips / TAGS_FOLDER).glob("*.safetensors")]
+    found = [(path.relative_to(clips), path.stat()) for path in sorted(files)]
+    shards = [f"{path} {facts.st_size} {facts.st_mtime_ns}" for path, facts in found]
     return {"encoder": _digest(run / WEIGHTS), "clips": hashlib.sha256("\n".join(shards).encode()).hexdigest()}
 
 

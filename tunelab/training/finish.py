@@ -30,8 +30,8 @@ REPRODUCE = [
     "# seconds as rendered: how many clips they give depends on the machine",
     "tunelab clips CORPUS --seconds 1140 --heldout-seconds 60 --seeds 15,16",
     "tunelab tag CORPUS",
-    "# from the encoder of 1.4.0, which such commands had made in 43 minutes from 1.3.1, that in 45 from 1.2.0, that in "
-    "66 from 1.1.0, and that in 44 from nothing",
+    "# from the encoder of 1.4.0, which such commands had made in 43 minutes from 1.3.1, that in 45 from 1.2.0, that "
+    "in 66 from 1.1.0, and that in 44 from nothing",
     "tunelab pretrain CORPUS --minutes 52 --run run9 --init models/tunelab-v1",
     "tunelab bundle CORPUS --run run9 --out models/tunelab-v1",
     "tunelab quantise models/tunelab-v1 CORPUS/clips",

@@ -94,8 +94,9 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
     generators = [torch.Generator().manual_seed(config.seed + worker) for worker in range(config.workers)]
     sizes = (data.dense.shape[-1], data.trunk.shape[-1], data.scores.shape[-1])
     student = Student(config.growth[0][1], *sizes, width=config.width, pooling=config.pooling)
+    before: dict[str, Any] = {}
     if config.init:
-        _note_before(Path(config.init), out / BEFORE)
+        before = _before(Path(config.init), out / BEFORE, (out / CHECKPOINT).exists())
         student.start_from(Path(config.init))
         front_end = MelConfig.load(Path(config.init) / "preprocessor_config.json")
         data.mean, data.std = front_end.mean, front_end.std
@@ -171,7 +172,7 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
         "cpu_seconds": round(time.process_time() - begin_cpu),
     }
     if config.init:
-        run["before"] = json.loads((out / BEFORE).read_text())
+        run["before"] = before
     kept = {name: value for name, value in student.state_dict().items() if not name.startswith(AUXILIARY)}
     save_file({name: value.contiguous() for name, value in kept.items()}, out / "student.safetensors")
     text = json.dumps(run, indent=2)
@@ -193,16 +194,20 @@ def _finished(out: Path, config: PretrainConfig) -> dict[str, Any] | None:
     return run
 
 
-def _note_before(bundle: Path, place: Path) -> None:
-    """Write down how the encoder that a run begins with was trained: what that cost belongs to the new one, too.
+def _before(bundle: Path, place: Path, resumed: bool) -> dict[str, Any]:
+    """How the encoder that a run begins with was trained: what that cost belongs to the new one, too.
 
-    At the beginning, for the new bundle may take the old one's place.
+    Kept in ``place`` from the beginning, for the new bundle may take the old one's place before a resumed run is done.
     """
+    if resumed and place.exists():
+        kept: dict[str, Any] = json.loads(place.read_text())
+        return kept
     card = bundle / "card.json"
-    if not place.exists():
-        facts = json.loads(card.read_text()) if card.exists() else {}
-        before = {"version": facts.get("version", "?"), **facts.get("training", {})}
-        place.write_text(json.dumps(before, indent=2) + "\n")
+    facts = json.loads(card.read_text()) if card.exists() else {}
+    before = {"version": facts.get("version", "?"), **facts.get("training", {})}
+    place.with_suffix(".new").write_text(json.dumps(before, indent=2) + "\n")
+    place.with_suffix(".new").replace(place)
+    return before
 
 
 def _rate(progress: float, after: float) -> float:
