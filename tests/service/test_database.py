@@ -25,7 +25,7 @@ from tests.service.support import Api, FakePipeline, StartApi, settings_for
 from tunelab.errors import SettingsError
 from tunelab.service.app import create_app
 from tunelab.service.bootstrap import ensure_first_key
-from tunelab.service.database import open_database
+from tunelab.service.database import Database, _options, open_database
 from tunelab.service.errors import DatabaseUnavailable
 from tunelab.service.keys import is_key
 from tunelab.service.migrate import migrate
@@ -264,3 +264,28 @@ def test_overhead_is_small(run_api: Any) -> None:
         return (time.perf_counter() - before) / 10
 
     assert run_api(scenario) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ({}, ()),
+        ({"options": "-c search_path=mine"}, ("-c search_path=mine",)),
+        ({"options": ("-ca=1", "-cb=2")}, ("-ca=1", "-cb=2")),
+    ],
+)
+def test_what_an_address_asks_for_is_kept_beside_our_settings(query: dict[str, Any], first: tuple[str, ...]) -> None:
+    url = URL.create("postgresql+psycopg", database="x", query=query)
+    assert _options(url).startswith(" ".join((*first, "-c statement_timeout=")))
+
+
+def test_a_schema_of_ones_own_is_used_by_requests(database: URL) -> None:
+    async def scenario() -> str:
+        opened = Database(database.update_query_dict({"options": "-csearch_path=pg_catalog"}), 1)
+        try:
+            async with opened.reading() as session:
+                return str((await session.execute(text("SHOW search_path"))).scalar_one())
+        finally:
+            await opened.dispose()
+
+    assert asyncio.run(scenario()) == "pg_catalog"
