@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PORT ?= 8000
 
-.PHONY: serve test lint format bench clean
+.PHONY: install serve test lint format bench clean
+
+install: $(INSTALLED)
 
 serve: $(INSTALLED)
 	$(BIN)/tunelab serve --port $(PORT)

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tunelab.cli import serve
-from tunelab.errors import SettingsError
+from tunelab.encoder.bundle import find_bundle
+from tunelab.errors import BundleNotFound, SettingsError
 
 
 def test_options_change_a_copy_of_the_configuration(tmp_path: Path) -> None:
@@ -27,6 +28,18 @@ def test_options_change_a_copy_of_the_configuration(tmp_path: Path) -> None:
     assert address == ("127.0.0.2", 8111)
     assert yaml.safe_load(changed.read_text())["http_options"] == {"host": "127.0.0.2", "port": 8111}
     assert config.read_text() == before
+
+
+def test_another_bundle_is_served_from_wherever_it_is(tmp_path: Path) -> None:
+    config = tmp_path / "serve_config.yaml"
+    config.write_text(yaml.safe_dump({"applications": [{"name": "a", "args": {"bundle": "x", "engine": "auto"}}]}))
+    (tmp_path / "scratch").mkdir()
+    changed, address = serve._configured(config, None, None, tmp_path / "scratch", "tunelab-v1")
+    assert address == ("127.0.0.1", 8000)
+    [application] = yaml.safe_load(changed.read_text())["applications"]
+    assert application["args"] == {"bundle": str(find_bundle("tunelab-v1").path.resolve()), "engine": "auto"}
+    with pytest.raises(BundleNotFound):
+        serve._configured(config, None, None, tmp_path / "scratch", str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize("content", ["- a list", "{unclosed: ", None])

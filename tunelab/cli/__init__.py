@@ -55,4 +55,4 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("tunelab", "deployments"):
             raise
-        sys.exit(f"error: this command needs {error.name!r}: pip install 'tunelab[train]'")
+        sys.exit(f"error: this command needs {error.name!r}, see docs/training.md")

@@ -31,6 +31,9 @@ def serve(
     config: Annotated[Path, typer.Option(help="A Ray Serve configuration.")] = Path("serve_config.yaml"),
     host: Annotated[str | None, typer.Option(help="Address to listen on; by default what the file says.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default what the file says.")] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="A bundle's name or folder; by default what the file says.")
+    ] = None,
     verbose: Annotated[bool, typer.Option(help="Show what Ray prints, instead of keeping it in a file.")] = False,
 ) -> None:
     """Start the service on this machine; Ctrl-C ends it.
@@ -49,7 +52,7 @@ def serve(
     except OSError as error:
         raise SettingsError(f"TUNELAB_DATA_DIR cannot be written: {settings.data_dir}: {error.strerror}") from None
     with tempfile.TemporaryDirectory(prefix="tunelab-") as scratch:
-        path, address = _configured(config, host, port, Path(scratch))
+        path, address = _configured(config, host, port, Path(scratch), bundle)
         _check_free(address)
         # What a container is stopped with, and what a terminal sends that is closed. Before the start: whatever ends
         # this process must end the other one, too.
@@ -75,9 +78,13 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _configured(config: Path, host: str | None, port: int | None, scratch: Path) -> tuple[Path, tuple[str, int]]:
+def _configured(
+    config: Path, host: str | None, port: int | None, scratch: Path, bundle: str | None = None
+) -> tuple[Path, tuple[str, int]]:
     """The configuration to run, changed where options say so, and the address that it listens on."""
     import yaml
+
+    from tunelab.encoder.bundle import find_bundle
 
     if not config.is_file():
         raise SettingsError(f"there is no file {config.name!r} here; name one with --config")
@@ -89,7 +96,12 @@ def _configured(config: Path, host: str | None, port: int | None, scratch: Path)
         raise SettingsError(f"{config.name} is no Ray Serve configuration")
     options = content["http_options"] = content.get("http_options") or {}
     address = (host or options.get("host", "127.0.0.1"), port or options.get("port", 8000))
-    if address != (options.get("host"), options.get("port")):
+    unchanged = address == (options.get("host"), options.get("port"))
+    if bundle is not None:
+        unchanged, found = False, find_bundle(bundle)  # a wrong name is told before anything is started
+        for application in content.get("applications") or []:
+            application["args"] = {**(application.get("args") or {}), "bundle": str(found.path.resolve())}
+    if not unchanged:
         options["host"], options["port"] = address
         config = scratch / config.name
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -172,7 +184,7 @@ def _greet(address: tuple[str, int], key: str | None, credits: int, tier: str, l
             "",
             "Analyse a file:",
             "",
-            f"    KEY={key}",
+            f"    export KEY={key}",
         ]
     else:
         lines += ["Analyse a file (another key: tunelab keys create default):", ""]

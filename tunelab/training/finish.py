@@ -22,8 +22,8 @@ from tunelab.types import HEADS, FloatArray
 
 DEVELOPMENT_MODULUS = 7
 REPRODUCE = [
-    "pip install '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
-    "pip install --no-deps musicnn==0.1.0",
+    ".venv/bin/pip install -e '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
+    ".venv/bin/pip install --no-deps musicnn==0.1.0",
     "tunelab corpus build CORPUS",
     "tunelab corpus scores CORPUS && tunelab corpus grooves CORPUS --count 260",
     "tunelab corpus voices CORPUS && tunelab corpus list CORPUS",
