@@ -29,14 +29,14 @@ LIVENESS: dict[str, Any] = {
 }
 """A seventh head that was dropped before the first release."""
 LIMITS: tuple[str, ...] = (
-    "Trained for little more than three hours on two shared CPU cores, not the model that the design aims at.",
+    "Trained for little more than four hours on two shared CPU cores, not the model that the design aims at.",
     "Its truth is agreement with two other models (vibenet 0.1.0, musicnn 0.1.0) and voice that was added, not with "
     "listeners; it shares their errors.",
-    "It learnt from free game music, almost all of it instrumental, from pieces made up and rendered with sound fonts, "
+    "It learnt from free game music, almost all of it instrumental, much of it played from scores with sound fonts, "
     "and from speech; hardly any real singing.",
     "Singing was made by re-pitching speech; real singing over dense music is often missed.",
-    "Instrumentalness ranks songs better than its values suggest: sung pop and rock get around 40 on average, "
-    "classical music, most of it without a voice, around 70 (the table of means below the listeners' rows).",
+    "Instrumentalness ranks songs better than its values suggest: sung pop and rock get around 50 on average, "
+    "classical music, most of it without a voice, around 80 (the table of means below the listeners' rows).",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",

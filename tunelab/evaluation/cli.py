@@ -93,6 +93,20 @@ def compare_precisions(
         typer.echo(f"{row['head']:17} {row['f32']:.4f} -> {row['int8']:.4f}  {row['measure']}")
 
 
+@commands.command("compare-bundles")
+def compare_bundles(
+    bundles: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
+    clips: Annotated[Path, typer.Option(help="A folder of rendered and tagged clips.")],
+) -> None:
+    """Print how well bundles follow the labels of the same held-out clips: r over all, and over music alone."""
+    from tunelab.evaluation.held_out import compare_bundles as compare
+    from tunelab.evaluation.held_out import table
+
+    rows = compare(clips, bundles)
+    typer.echo("\n".join(table(rows)))
+    typer.echo(f"n = {rows[0]['n']} held-out clips, {rows[0]['n_music']} of them music alone")
+
+
 @commands.command("embedding")
 def embedding(
     bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
