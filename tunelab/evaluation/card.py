@@ -41,8 +41,8 @@ LIMITS: tuple[str, ...] = (
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",
     "Files that were cut off below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
-    "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness; instrumentalness can move "
-    "by 12 points, speechiness by 9, acousticness by 7.",
+    "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness; speechiness can move by "
+    "12 points, acousticness and instrumentalness by 6.",
     "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
 )
 
