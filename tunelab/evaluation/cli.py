@@ -112,7 +112,7 @@ def embedding(
     bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
     clips: Annotated[Path, typer.Option(help="A folder of rendered clips.")],
     validation: Annotated[Path, typer.Option(help="A folder with labels.csv and audio.")],
-    count: Annotated[int, typer.Option(min=50, help="How many clips of music from the corpus.")] = 400,
+    count: Annotated[int, typer.Option(min=50, help="How many clips of music from the corpus.")] = 1200,
     corpus: Annotated[
         Path | None, typer.Option(help="The corpus folder, for language, key, mode, tempo and instrument.")
     ] = None,

@@ -102,7 +102,7 @@ def mel_statistics(mel: FloatArray) -> FloatArray:
 
 
 def embedding_report(
-    bundle: Path, clips: Path, validation: Path, count: int = 400, corpus: Path | None = None
+    bundle: Path, clips: Path, validation: Path, count: int = 1200, corpus: Path | None = None
 ) -> dict[str, Any]:
     """The card's rows: genre of real songs, and package of origin of ``count`` clips of music from the corpus.
 
