@@ -91,12 +91,12 @@ def make_plan(
     rows = Rows(folder, job.generation)
     rows.sweep()
     compare = _Comparison(manifest, keys, retry_errors, keep_missing)
-    done, failed, stale = compare.look_through(rows)
+    done, failed, stale, unreached = compare.look_through(rows)
     if stale:
         rows.replace(compare.kept(rows))
     left = ~np.isin(keys, done)
     waiting = manifest if left.all() else manifest.filter(pa.array(left))
-    return Plan(job, rows, waiting, len(keys), failed, len(compare.unreached))
+    return Plan(job, rows, waiting, len(keys), failed, unreached)
 
 
 def finish(folder: Folder, plan: Plan) -> None:
@@ -178,49 +178,42 @@ class _Comparison:
         self._keys = np.sort(keys)
         self._paths = np.sort(keys_of(manifest, ("path",))) if keep_missing else None
         self._retry_errors = retry_errors
-        # For each file that could not be looked at, by its path, its own key; and the keys of those that have a row.
+        # Of files that could not be looked at: their paths, and in the same order their own keys.
         hidden = manifest.filter(pc.equal(manifest["size"], UNREACHED))
-        places, owns = keys_of(hidden, ("path",)), keys_of(hidden)
+        places = keys_of(hidden, ("path",))
         order = np.argsort(places)
-        self._hidden, self._hidden_keys = places[order], owns[order]
-        self.unreached: set[int] = set()
+        self._hidden, self._hidden_keys = places[order], keys_of(hidden)[order]
 
-    def look_through(self, rows: Rows) -> tuple[Keys, int, bool]:
-        """Keys of rows that count, how many of those are failures, and whether there are rows not to keep."""
-        done: list[Keys] = []
+    def look_through(self, rows: Rows) -> tuple[Keys, int, bool, int]:
+        """Keys of files whose rows count, failures among them, whether there are rows not to keep, and the number of
+        files that could not be looked at and whose rows count all the same."""
+        done, held = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
         failed, stale = 0, False
         for batch in rows.batches([*KEY_COLUMNS, "error_code"]):
-            fits, kept = self._judge(batch)
+            fits, held_now, kept = self._judge(batch)
             done.append(keys_of(batch)[fits])
-            if (kept_unseen := self._of_hidden(batch) & ~fits).any():
-                places = np.searchsorted(self._hidden, keys_of(batch, ("path",))[kept_unseen])
-                done.append(self._hidden_keys[places])
-                self.unreached.update(self._hidden_keys[places].tolist())
+            held.append(held_now)
             failed += int(np.asarray(pc.is_valid(batch["error_code"]))[fits].sum())
             stale = stale or not kept.all()
-        return np.concatenate(done) if done else np.zeros(0, np.uint64), failed, stale
+        return np.concatenate(done + held), failed, stale, np.unique(np.concatenate(held)).size
 
     def kept(self, rows: Rows) -> Iterator[pa.RecordBatch]:
         """The rows to keep."""
         for batch in rows.batches():
-            kept = self._judge(batch)[1]
+            kept = self._judge(batch)[2]
             if kept.any():
                 yield batch.filter(pa.array(kept))
 
-    def _judge(self, batch: pa.RecordBatch) -> tuple[Mask, Mask]:
-        """Which rows are those of files of the manifest as they are now, and which to keep."""
-        fits = _among(keys_of(batch), self._keys) & ~_to_retry(batch, self._retry_errors)
-        kept = fits | self._of_hidden(batch)
-        if self._paths is None:
-            return fits, kept
-        return fits, kept | ~_among(keys_of(batch, ("path",)), self._paths)
-
-    def _of_hidden(self, batch: pa.RecordBatch) -> Mask:
-        """Which rows without an error are of files that could not be looked at: they may be as they were."""
-        if not self._hidden.size:
-            return np.zeros(batch.num_rows, np.bool_)
-        whole: Mask = np.asarray(pc.is_null(batch["error_code"]))
-        return np.logical_and(whole, _among(keys_of(batch, ("path",)), self._hidden))
+    def _judge(self, batch: pa.RecordBatch) -> tuple[Mask, Keys, Mask]:
+        """Which rows are those of files as the manifest has them, keys of files that could not be looked at and whose
+        rows, without an error, may be as they were, and which rows to keep."""
+        fits: Mask = _among(keys_of(batch), self._keys) & ~_to_retry(batch, self._retry_errors)
+        if not self._hidden.size and self._paths is None:
+            return fits, np.zeros(0, np.uint64), fits
+        paths = keys_of(batch, ("path",))
+        held: Mask = _among(paths, self._hidden) & np.asarray(pc.is_null(batch["error_code"])) & ~fits
+        kept: Mask = fits | held if self._paths is None else fits | held | ~_among(paths, self._paths)
+        return fits, self._hidden_keys[np.searchsorted(self._hidden, paths[held])], kept
 
 
 def _among(numbers: Keys, ordered: Keys) -> Mask:

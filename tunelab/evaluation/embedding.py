@@ -183,7 +183,7 @@ def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, Fl
     from safetensors import safe_open
 
     from tunelab.encoder import load_engine
-    from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
+    from tunelab.training.clips import decibels_of
 
     places: list[tuple[Path, int]] = []
     packages: list[int] = []
@@ -203,8 +203,7 @@ def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, Fl
         # One row at a time: a corpus of clips does not fit into memory.
         with safe_open(path, "numpy") as shard:
             quantised, dense = (shard.get_slice(name)[row : row + 1][0] for name in ("mel", "dense"))
-        decibels = quantised.astype(np.float32) * np.float32(MEL_STEP_DB) + np.float32(MEL_FLOOR_DB)
-        window = (decibels - np.float32(bundle.mel.mean)) / np.float32(bundle.mel.std)
+        window = (decibels_of(quantised) - np.float32(bundle.mel.mean)) / np.float32(bundle.mel.std)
         embeddings.append(encode(window[None])[0])
         statistics.append(mel_statistics(window))
         vibenets.append(dense.astype(np.float32).mean(0))

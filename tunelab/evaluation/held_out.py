@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from tunelab.encoder import load_engine
 from tunelab.encoder.bundle import Bundle
-from tunelab.errors import SettingsError
 from tunelab.evaluation.metrics import pearson
 from tunelab.heads.mlp import load_heads
-from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
+from tunelab.training.clips import decibels_of
 from tunelab.training.labels import Labeller
-from tunelab.training.targets import load_clips
+from tunelab.training.targets import ANSWERS, answers_of, load_clips
 from tunelab.types import HEADS, FloatArray
 
 
@@ -36,8 +35,8 @@ def compare_bundles(clips: Path, bundles: Sequence[Path]) -> list[dict[str, Any]
         SettingsError: some clips have no tags.
         BundleError: a bundle cannot be used.
     """
-    held = load_clips(clips, "heldout")
-    labels = Labeller.measure(*_answers(load_clips(clips, "train")))(*_answers(held))
+    held, train = load_clips(clips, "heldout", ("mel", *ANSWERS)), load_clips(clips, "train", ANSWERS)
+    labels = Labeller.measure(*answers_of(train))(*answers_of(held))
     mels, music = held["mel"], held["known"][:, 0] == 0
     rows = []
     for path in bundles:
@@ -56,19 +55,12 @@ def compare_bundles(clips: Path, bundles: Sequence[Path]) -> list[dict[str, Any]
     return rows
 
 
-def _answers(clips: dict[str, np.ndarray[Any, Any]]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    if np.isnan(clips["tags"]).any():
-        raise SettingsError("some clips have no tags: run the command `tag` to its end first")
-    return clips["scores"], clips["tags"].astype(np.float32).mean(1), clips["known"]
-
-
 def _scores(bundle: Bundle, mels: npt.NDArray[np.uint8]) -> dict[str, FloatArray]:
     encode, heads = load_engine(bundle), load_heads(bundle)
     mean, std = np.float32(bundle.mel.mean), np.float32(bundle.mel.std)
     scores: dict[str, list[float]] = {head: [] for head in HEADS if head in heads.names}
     for quantised in mels:
-        decibels = quantised.astype(np.float32) * np.float32(MEL_STEP_DB) + np.float32(MEL_FLOOR_DB)
-        answer = heads(encode(((decibels - mean) / std)[None])[0])
+        answer = heads(encode(((decibels_of(quantised) - mean) / std)[None])[0])
         for head, values in scores.items():
             values.append(answer[head])
     return {head: np.array(values, np.float32) for head, values in scores.items()}

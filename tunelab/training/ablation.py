@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tunelab.errors import SettingsError
 from tunelab.evaluation.embedding import participation_ratio
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.config import PretrainConfig
@@ -20,8 +19,8 @@ from tunelab.training.kinds import KINDS, LAYERED
 from tunelab.training.labels import Labeller
 from tunelab.training.objectives import Objective
 from tunelab.training.pretrain import pretrain
-from tunelab.training.targets import KEY_COLUMNS, TAG_COLUMNS, Data, load_clips, prepare
-from tunelab.types import HEADS, FloatArray
+from tunelab.training.targets import KEY_COLUMNS, TAG_COLUMNS, Data, answers_of, load_clips, prepare
+from tunelab.types import HEADS
 
 FITTED = 1000
 """Training clips that the heads are fitted on, evenly spread."""
@@ -86,8 +85,7 @@ def ablate(
     chosen = {name: VARIANTS[name] for name in names}
     data: Data | None = None
     train, heldout = load_clips(clips, "train"), load_clips(clips, "heldout")
-    if np.isnan(train["tags"]).any() or np.isnan(heldout["tags"]).any():
-        raise SettingsError("some clips have no tags: run the command `tag` to its end first")
+    answers_of(train), answers_of(heldout)  # told before the first run, not after it
     for name, variant in chosen.items():
         folder = out / f"{minutes:g} min" / name
         result = folder / "ablation.json"
@@ -129,9 +127,10 @@ def judge(run: Path, train: Mapping[str, Any], heldout: Mapping[str, Any]) -> di
     spread = np.linspace(0, len(train["mel"]) - 1, min(FITTED, len(train["mel"]))).astype(int)
     fitted = embed_mels(student, train["mel"][spread], facts["mean"], facts["std"], TIME_STRIDE)
     judged = embed_mels(student, heldout["mel"], facts["mean"], facts["std"], TIME_STRIDE)
-    labeller = Labeller.measure(*_answers(train))
-    labels = labeller(*(values[spread] for values in _answers(train)))
-    truth = labeller(*_answers(heldout))
+    answers = answers_of(train)
+    labeller = Labeller.measure(*answers)
+    labels = labeller(*(values[spread] for values in answers))
+    truth = labeller(*answers_of(heldout))
     development = np.arange(len(spread)) % DEVELOPMENT == 0
     r = {}
     for head in HEADS:
@@ -143,10 +142,6 @@ def judge(run: Path, train: Mapping[str, Any], heldout: Mapping[str, Any]) -> di
         "mean_r": round(float(np.mean(list(r.values()))), 3),
         "participation_ratio": round(participation_ratio(judged[~_has_voice(heldout)]), 1),
     }
-
-
-def _answers(clips: Mapping[str, Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    return clips["scores"], clips["tags"].astype(np.float32).mean(1), clips["known"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -226,6 +226,12 @@ class Renderer:
         return np.roll(np.resize(whole, CLIP_SAMPLES), int(rng.integers(CLIP_SAMPLES)))
 
 
+def decibels_of(quantised: npt.NDArray[np.uint8]) -> FloatArray:
+    """Spectrograms in dB, float32, from the bytes that shards hold; the same shape."""
+    decibels: FloatArray = quantised.astype(np.float32) * np.float32(MEL_STEP_DB) + np.float32(MEL_FLOOR_DB)
+    return decibels
+
+
 def limit_share(weights: npt.NDArray[np.float64], synthetic: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Weights of speakers as shares that sum to 1, of which synthetic ones have no more than :data:`SYNTHETIC_SHARE`.
 

@@ -24,7 +24,7 @@ from tunelab.training.config import PretrainConfig
 from tunelab.training.musicnn import TAGS_FOLDER
 from tunelab.training.precision import quick_arithmetic
 from tunelab.training.student import AUXILIARY, FREQUENCY_PATCHES, TIME_PATCHES, WIDTH, Student
-from tunelab.training.targets import load_clips
+from tunelab.training.targets import ANSWERS, answers_of, load_clips
 from tunelab.types import FloatArray
 
 BATCH, WORKERS = 4, 2
@@ -112,9 +112,8 @@ def embed_clips(clips: Path, run: Path) -> None:
     student = load_student(run)
     facts = json.loads((run / "run.json").read_text())
     mean, std = facts["mean"], facts["std"]
-    heldout, train = load_clips(clips, "heldout"), load_clips(clips, "train")
-    if np.isnan(heldout["tags"]).any() or np.isnan(train["tags"]).any():
-        raise SettingsError("some clips have no tags: run the command `tag` to its end first")
+    heldout, train = (load_clips(clips, split, ("mel", *ANSWERS)) for split in ("heldout", "train"))
+    answers = {"heldout": answers_of(heldout), "train": answers_of(train)}
     arrays = {
         "heldout": embed_mels(student, heldout["mel"], mean, std, 1),
         "heldout_every_2nd": embed_mels(student, heldout["mel"], mean, std, 2),
@@ -122,9 +121,8 @@ def embed_clips(clips: Path, run: Path) -> None:
     }
     for turn, stride in ((0, 2), (1, 4), (2, 4)):
         arrays["train"][turn::3] = embed_mels(student, train["mel"][turn::3], mean, std, stride)
-    for split, data in (("heldout", heldout), ("train", train)):
-        arrays |= {f"{split}_scores": data["scores"], f"{split}_known": data["known"]}
-        arrays[f"{split}_tags"] = data["tags"].astype(np.float32).mean(1)
+    for split, (scores, tags, known) in answers.items():
+        arrays |= {f"{split}_scores": scores, f"{split}_tags": tags, f"{split}_known": known}
     save_file(arrays, run / EMBEDDINGS, stamp)
 
 

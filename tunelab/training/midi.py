@@ -13,10 +13,12 @@ import struct
 import subprocess
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from tunelab.training.beside import beside, make_beside
 from tunelab.training.scores import find_sound_fonts, synthesise
 
 log = logging.getLogger(__name__)
@@ -40,12 +42,12 @@ def unpack_wads(folder: Path) -> None:
         target = wad.with_name(wad.name + UNPACKED)
         if wad.suffix.lower() != WAD_SUFFIX or wad.is_symlink() or not wad.is_file() or target.exists():
             continue
-        partial = target.with_name(target.name + ".tmp")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        unfinished = target.with_name(target.name + ".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
         for number, score in enumerate(_lumps(wad.read_bytes())):
-            (partial / f"{number:03d}.mid").write_bytes(score)
-        partial.rename(target)
+            (unfinished / f"{number:03d}.mid").write_bytes(score)
+        unfinished.rename(target)
 
 
 def _lumps(wad: bytes) -> Iterator[bytes]:
@@ -82,30 +84,21 @@ def render_midi(folder: Path) -> int:
     """
     unpack_wads(folder)
     scores = list(find_scores(folder))
-    waiting = [score for score in scores if not played(score).exists()]
+    waiting = sum(not played(score).exists() for score in scores)
     synthesizer, fonts = shutil.which("fluidsynth"), find_sound_fonts()
     if waiting and (synthesizer is None or not fonts):
-        log.warning("%s: %d scores are left out: fluidsynth or a sound font is missing", folder.name, len(waiting))
-        return len(scores) - len(waiting)
-    done = len(scores) - len(waiting)
-    for score in waiting:
-        if synthesizer is not None and (reason := _play(score, synthesizer, fonts)):
-            log.warning("%s: not played: %s", score.name, reason)
-        else:
-            done += 1
-    return done
+        log.warning("%s: %d scores are left out: fluidsynth or a sound font is missing", folder.name, waiting)
+        return len(scores) - waiting
+    return make_beside(scores, RENDERED, partial(_play, synthesizer or "", fonts), "played")
 
 
 def played(score: Path) -> Path:
     """Where a score's sound is kept."""
-    return score.with_name(score.name + RENDERED)
+    return beside(score, RENDERED)
 
 
-def _play(score: Path, synthesizer: str, fonts: list[Path]) -> str:
+def _play(synthesizer: str, fonts: list[Path], score: Path, target: Path) -> str:
     """Play one score; why it did not work, or nothing."""
-    target = played(score)
-    # Hidden, so that a listing that runs meanwhile does not take what is beside it for a score.
-    hidden = target.with_name("." + target.name)
     try:
         midi = _read(score)
         if not midi.startswith(HEADER):
@@ -113,17 +106,13 @@ def _play(score: Path, synthesizer: str, fonts: list[Path]) -> str:
         if len(midi) > LARGEST:
             return "too long"
         rng = np.random.default_rng(zlib.crc32(midi))
-        synthesise(synthesizer, midi, fonts[int(rng.integers(len(fonts)))], hidden, rng)
-        hidden.rename(target)
+        synthesise(synthesizer, midi, fonts[int(rng.integers(len(fonts)))], target, rng)
     except subprocess.CalledProcessError as error:
         return f"fluidsynth ended with code {error.returncode}"
     except subprocess.TimeoutExpired:
         return "not done in time"
-    except (OSError, EOFError, zlib.error) as error:
+    except (EOFError, zlib.error) as error:
         return str(error)
-    finally:
-        for suffix in (".mid", ".part", hidden.suffix):
-            hidden.with_suffix(suffix).unlink(missing_ok=True)
     return ""
 
 

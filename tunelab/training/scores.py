@@ -87,6 +87,7 @@ def synthesise(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.r
 
     Raises:
         CalledProcessError: fluidsynth failed.
+        TimeoutExpired: it was not done in five minutes.
     """
     score, partial = audio.with_suffix(".mid"), audio.with_suffix(".part")
     score.write_bytes(midi)
@@ -101,6 +102,9 @@ def synthesise(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.r
     }
     options = [f"--option={name}={value}" for name, value in room.items()]
     command = [synthesizer, "--no-shell", "--no-midi-in", "--quiet", *options, f"--fast-render={partial}"]
-    subprocess.run([*command, str(font), str(score)], check=True, capture_output=True, timeout=300)  # noqa: S603
-    score.unlink()
-    partial.rename(audio)
+    try:
+        subprocess.run([*command, str(font), str(score)], check=True, capture_output=True, timeout=300)  # noqa: S603
+        partial.rename(audio)
+    finally:
+        score.unlink()
+        partial.unlink(missing_ok=True)

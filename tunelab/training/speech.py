@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-log = logging.getLogger(__name__)
+from tunelab.training.beside import make_beside
 
 PROMPT_SUFFIX = ".g722"
 """Raw G.722, 16 kHz: prompts of telephone exchanges."""
@@ -41,25 +40,21 @@ def decode_prompts(folder: Path) -> int:
     Returns:
         How many are decoded now.
     """
+    return make_beside(find_prompts(folder), DECODED, _decode, "decoded")
+
+
+def _decode(prompt: Path, target: Path) -> str:
+    """Decode one prompt; why it did not work, or nothing."""
     import av
 
-    done = 0
-    for prompt in find_prompts(folder):
-        target = prompt.with_name(prompt.name + DECODED)
-        if not target.exists():
-            partial = target.with_name("." + target.name)
-            try:
-                with av.open(str(prompt), format="g722") as container:
-                    frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-                    rate = container.streams.audio[0].rate
-                sf.write(partial, np.concatenate(frames), rate)
-            except (av.error.FFmpegError, ValueError, OSError, sf.LibsndfileError) as error:
-                log.warning("%s: not decoded: %s", prompt.name, error)
-                partial.unlink(missing_ok=True)
-                continue
-            partial.rename(target)
-        done += 1
-    return done
+    try:
+        with av.open(str(prompt), format="g722") as container:
+            frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+            rate = container.streams.audio[0].rate
+        sf.write(target, np.concatenate(frames), rate)
+    except (av.error.FFmpegError, ValueError, sf.LibsndfileError) as error:
+        return str(error)
+    return ""
 
 
 def speaker_of(path: str) -> str:

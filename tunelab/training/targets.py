@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from tunelab.training.clips import DENSE_ROWS, MEL_FLOOR_DB, MEL_STEP_DB
+from tunelab.errors import SettingsError
+from tunelab.training.clips import DENSE_ROWS, decibels_of
 from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
 from tunelab.training.student import PATCHES, TIME_PATCHES
 from tunelab.training.tonality import TONAL_COLUMNS
-from tunelab.types import HEADS
+from tunelab.types import HEADS, FloatArray
 
 DENSE_PCA = 192
 DENSE_LIMIT = 16.0
@@ -29,6 +32,8 @@ DENSE_VARIANCE = DENSE_PCA + VOICE_SHARE + TAG_SHARE + TONAL_SHARE
 """Of the dense target's columns together."""
 TAG_COLUMNS = slice(-len(TAGS), None)
 KEY_COLUMNS = slice(-len(TAGS) - TONAL_COLUMNS, -len(TAGS))
+ANSWERS = ("scores", "tags", "known")
+"""Arrays of clips that labels are made from."""
 FOLLOWED = [SCORE_COLUMN[head] for head in HEADS]
 """Columns of the teacher's scores in the order of the six heads."""
 
@@ -69,20 +74,39 @@ class Data:
         )
 
 
-def load_clips(folder: Path, split: str) -> dict[str, np.ndarray[Any, Any]]:
+def load_clips(folder: Path, split: str, names: Collection[str] = ()) -> dict[str, np.ndarray[Any, Any]]:
     """All rendered shards of a split, concatenated, with their tags: NaN where a shard has not been tagged.
 
-    Likewise for what is heard of the key in shards that are older than that.
+    Likewise for what is heard of the key in shards that are older than that. ``names`` are the arrays that are wanted;
+    by default all, of which spectrograms and dense features take gigabytes.
+
+    Raises:
+        FileNotFoundError: there are none.
     """
     shards = []
     for path in sorted(folder.glob(f"{split}-*.safetensors")):
-        shard, tags = load_file(path), folder / TAGS_FOLDER / path.name
-        missing = np.full((len(shard["mel"]), TAG_PATCHES, len(TAGS)), np.nan, np.float16)
-        keyless = np.full((len(shard["mel"]), DENSE_ROWS, TONAL_COLUMNS), np.nan, np.float16)
+        with safe_open(path, "numpy") as file:
+            shard = {name: file.get_tensor(name) for name in file.keys() if not names or name in names}  # noqa: SIM118
+            count = file.get_slice("scores").get_shape()[0]
+        tags = folder / TAGS_FOLDER / path.name
+        missing = np.full((count, TAG_PATCHES, len(TAGS)), np.nan, np.float16)
+        keyless = np.full((count, DENSE_ROWS, TONAL_COLUMNS), np.nan, np.float16)
         shards.append({"tonal": keyless} | shard | (load_file(tags) if tags.exists() else {"tags": missing}))
     if not shards:
         raise FileNotFoundError(f"no rendered clips of split {split!r}")
-    return {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
+    wanted = [key for key in shards[0] if not names or key in names]
+    return {key: np.concatenate([shard[key] for shard in shards]) for key in wanted}
+
+
+def answers_of(clips: Mapping[str, np.ndarray[Any, Any]]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What a :class:`~tunelab.training.labels.Labeller` takes: scores ``(n, 7)``, mean tags ``(n, 100)``, ``known``.
+
+    Raises:
+        SettingsError: a clip has no tags yet.
+    """
+    if np.isnan(clips["tags"]).any():
+        raise SettingsError("some clips have no tags: run the command `tag` to its end first")
+    return clips["scores"], clips["tags"].astype(np.float32).mean(1), clips["known"]
 
 
 def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
@@ -110,7 +134,7 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
     centres, spreads = _spread(scores)
     cells = (clips["scores"][:, 3] * 4).astype(int).clip(0, 3) * 4 + (clips["scores"][:, 5] * 8).astype(int).clip(0, 3)
     counts = np.bincount(cells, minlength=16)
-    levels = clips["mel"][::7].astype(np.float32) * MEL_STEP_DB + MEL_FLOOR_DB
+    levels = decibels_of(clips["mel"][::7])
     return Data(
         mels=torch.from_numpy(clips["mel"]),
         dense=torch.cat(

@@ -6,9 +6,12 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import soundfile as sf
+
+from tunelab.training.beside import beside, make_beside
 
 log = logging.getLogger(__name__)
 
@@ -45,49 +48,36 @@ def render_modules(folder: Path, *, timeout_s: float = TIMEOUT_S) -> int:
         How many are rendered now.
     """
     modules = list(find_modules(folder))
-    waiting = [module for module in modules if not rendered(module).exists()]
+    waiting = sum(not rendered(module).exists() for module in modules)
     player = shutil.which(PLAYER)
     if waiting and player is None:
-        log.warning("%s: %d tracker modules are left out: %s is not installed", folder.name, len(waiting), PLAYER)
-        return len(modules) - len(waiting)
-    done = len(modules) - len(waiting)
-    for module in waiting:
-        if player is not None and (reason := _render(module, player, timeout_s)):
-            log.warning("%s: not rendered: %s", module.name, reason)
-        else:
-            done += 1
-    return done
+        log.warning("%s: %d tracker modules are left out: %s is not installed", folder.name, waiting, PLAYER)
+        return len(modules) - waiting
+    return make_beside(modules, RENDERED, partial(_render, player or "", timeout_s), "rendered")
 
 
 def rendered(module: Path) -> Path:
     """Where a module's sound is kept."""
-    return module.with_name(module.name + RENDERED)
+    return beside(module, RENDERED)
 
 
-def _render(module: Path, player: str, timeout_s: float) -> str:
+def _render(player: str, timeout_s: float, module: Path, target: Path) -> str:
     """Render one module; why it did not work, or nothing."""
-    target = rendered(module)
-    # Hidden, so that a listing that runs meanwhile does not take it for music.
-    partial = target.with_name("." + target.name)
-    partial.unlink(missing_ok=True)
     # Without dither, which is random: the same module gives the same bytes. Absolute paths: a name that begins with a
     # dash is none of the player's options.
     options = (
         f"--batch --quiet --no-float --dither 0 --channels 1 --samplerate {RATE} --gain {GAIN_DB} "
         f"--end-time {LONGEST_S}"
     )
-    command = [player, *options.split(), "--output", str(partial.absolute()), "--", str(module.absolute())]
+    command = [player, *options.split(), "--output", str(target.absolute()), "--", str(module.absolute())]
     try:
         played = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603
         if played.returncode:
             return f"{PLAYER} ended with code {played.returncode}"
-        if sf.info(partial).frames == 0:
+        if sf.info(target).frames == 0:
             return "no sound"
-        partial.rename(target)
     except subprocess.TimeoutExpired:
         return f"not done within {timeout_s:.0f} s"
-    except (OSError, sf.LibsndfileError) as error:
+    except sf.LibsndfileError as error:
         return str(error)
-    finally:
-        partial.unlink(missing_ok=True)
     return ""
