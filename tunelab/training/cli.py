@@ -90,6 +90,14 @@ def corpus_voices(
     typer.echo(f"{render_voices(corpus / 'un', count)} sentences spoken")
 
 
+@corpus_commands.command("songs")
+def corpus_songs(corpus: Corpus, count: Annotated[int, typer.Option(min=1, help="Songs of each voice.")] = 48) -> None:
+    """Have festival sing made-up songs into CORPUS/un; list the corpus again afterwards. Call again to resume."""
+    from tunelab.training.festival import render_songs
+
+    typer.echo(f"{render_songs(corpus / 'un', count)} songs sung")
+
+
 @commands.command("clips")
 def clips(
     corpus: Corpus,

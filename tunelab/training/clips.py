@@ -17,13 +17,14 @@ from safetensors.numpy import save_file
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.errors import SettingsError
 from tunelab.training.augment import DRIVEN, EQUALISER_HZ, as_recorded, end_band, equalise
+from tunelab.training.festival import key_of_song
 from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KIND_WEIGHTS, KINDS, LAYERED, NO_VOICE
 from tunelab.training.rap import beats_of, grid_of, rap
 from tunelab.training.scores import ACOUSTIC, ELECTRONIC
 from tunelab.training.speech import speaker_of
 from tunelab.training.synthetic_voices import PREFIX as SYNTHETIC
 from tunelab.training.teachers import Vibenet
-from tunelab.training.tonality import key_of, tonal_rows
+from tunelab.training.tonality import MINOR, key_of, tonal_rows
 from tunelab.training.voice import SAMPLE_RATE, Vocal, mix, reverberate, rms, sing, take_apart
 from tunelab.types import FloatArray
 
@@ -38,6 +39,8 @@ RAP_IS_SPEECH = 0.5
 """How much of a rapped voice counts as spoken: rap lies between songs and spoken word, as users know the scale."""
 SYNTHETIC_SHARE = 0.25
 """How often at most a voice is a synthetic one."""
+SONG_SHARE = 0.15
+"""How often a singer is one of :mod:`tunelab.training.festival`, where there are any."""
 VOCALS = 24
 """Taken-apart speech that is kept, to be sung again to another melody."""
 BAND_SHARE, BAND_HZ = 0.35, (3500.0, 7900.0)
@@ -121,6 +124,7 @@ class Renderer:
         self._speaker_shares = limit_share(
             self._speaker_shares, np.array([str(group.path.iloc[0]).startswith(SYNTHETIC) for group in speakers], bool)
         )
+        self._songs = [(path, *key_of_song(path)) for path in table[table.kind == "singing"].path]
         self._vocals: list[Vocal] = []
         shares = {kind: share for kind, share in shares.items() if self._augment or kind != LAYERED}
         if not shares:
@@ -218,12 +222,29 @@ class Renderer:
     def _singing(self, music: FloatArray) -> FloatArray:
         """30 s of one singer: a phrase and a rest, repeated, mostly in the key of the music."""
         rng = self._rng
-        vocal = self._vocal()
-        key = key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None
-        phrase = sing(vocal, rng, key)
+        if self._songs and rng.random() < SONG_SHARE:
+            phrase = self._song(key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None)
+        else:
+            vocal = self._vocal()
+            key = key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None
+            phrase = sing(vocal, rng, key)
         rest = np.zeros(int(rng.uniform(0.0, 5.0) * SAMPLE_RATE), np.float32)
         whole = np.concatenate([phrase, rest])
         return np.roll(np.resize(whole, CLIP_SAMPLES), int(rng.integers(CLIP_SAMPLES)))
+
+    def _song(self, key: tuple[float, tuple[int, ...]] | None) -> FloatArray:
+        """A song of a synthetic singer; one in the given key, tuned to it, where there is such a one."""
+        songs, shift = self._songs, 0.0
+        if key is not None:
+            tonic, minor = key[0], key[1] == MINOR
+            near = [song for song in songs if (song[2] == "minor") == minor and round(tonic - song[1]) % 12 == 0]
+            if near:
+                songs = near
+                shift = (tonic - near[0][1] + 6) % 12 - 6
+        path = songs[int(self._rng.integers(len(songs)))][0]
+        audio, rate = sf.read(self._root / path, dtype="float32")
+        sung: FloatArray = soxr.resample(audio, rate * 2 ** (shift / 12), SAMPLE_RATE, quality="MQ")
+        return sung
 
 
 def decibels_of(quantised: npt.NDArray[np.uint8]) -> FloatArray:

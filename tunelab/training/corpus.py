@@ -18,6 +18,7 @@ import soundfile as sf
 
 from tunelab.errors import SettingsError
 from tunelab.training.duplicates import drop_duplicates
+from tunelab.training.festival import PREFIX as SINGERS
 from tunelab.training.midi import RENDERED as PLAYED
 from tunelab.training.midi import render_midi
 from tunelab.training.speech import DECODED, decode_prompts
@@ -66,7 +67,7 @@ class Track:
         package: whose file it is.
         licence: path of the package's copyright file, or empty.
         seconds: its length.
-        kind: ``music`` or ``speech``.
+        kind: ``music``, ``speech`` or ``singing``.
         split: ``train`` or ``heldout``.
         source: ``file``, ``archive`` (a member of one), ``tracker`` (a rendered module), ``score`` (a MIDI file that
             was played), ``stems`` (mixed) or ``prompt`` (of a telephone exchange, decoded).
@@ -85,7 +86,7 @@ class Track:
 
 def split_of(package: str) -> str:
     """``heldout`` or ``train``, decided by the package's name alone, so that it never changes."""
-    if package.startswith(SYNTHETIC):
+    if package.startswith((SYNTHETIC, SINGERS)):
         return "train"  # what is measured is measured on people
     if package in SPEECH_PACKAGES:
         return "heldout" if package in HELD_OUT_SPEECH else "train"
@@ -122,10 +123,11 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
     """Tracks of one unpacked package; its modules and scores are played and its stems mixed first, if not yet."""
     folder = root / package
     speech = package in SPEECH_PACKAGES or package.startswith(SYNTHETIC)
+    kind = "speech" if speech else "singing" if package.startswith(SINGERS) else "music"
     stems = package.startswith(STEM_PACKAGES)
     unpack_archives(folder)
     decode_prompts(folder)
-    if not speech:
+    if kind == "music":
         render_modules(folder)
         render_midi(folder)
     if stems:
@@ -145,7 +147,7 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
             seconds = info.frames / info.samplerate
         except sf.LibsndfileError:
             continue
-        if seconds < (MIN_SPEECH_S if speech else MIN_MUSIC_S) or (speech and seconds > 60):
+        if seconds < (MIN_MUSIC_S if kind == "music" else MIN_SPEECH_S) or (speech and seconds > 60):
             continue
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -154,7 +156,7 @@ def list_package(root: Path, package: str) -> Iterator[Track]:
             package=package,
             licence=str(licence.relative_to(root)) if licence else "",
             seconds=round(seconds, 3),
-            kind="speech" if speech else "music",
+            kind=kind,
             split=split_of(package),
             source=source_of(path),
             sha256=digest,

@@ -28,15 +28,20 @@ def melody(
         low: the lowest note that may be sung; the highest is :data:`COMPASS` above.
         beat: seconds a quarter note.
     """
-    tonic = low + (tonic - low) % 12
-    pitches = [tonic + 12 * octave + step for octave in (-1, 0, 1) for step in scale]
-    pitches = [pitch for pitch in pitches if low <= pitch <= low + COMPASS]
+    pitches = pitches_of(tonic, scale, low)
     place, notes = int(rng.integers(len(pitches))), np.empty(0)
     while notes.size < frames:
         length = int(FRAMES_PER_SECOND * beat * rng.choice([0.5, 1.0, 1.0, 2.0, 3.0]))
         notes = np.append(notes, np.full(length, pitches[place]))
         place = int(np.clip(place + rng.integers(-3, 4), 0, len(pitches) - 1))
     return notes[:frames]
+
+
+def pitches_of(tonic: float, scale: tuple[int, ...], low: float) -> list[float]:
+    """Notes of a scale within :data:`COMPASS` above ``low``, rising; the arguments are those of :func:`melody`."""
+    tonic = low + (tonic - low) % 12
+    pitches = [tonic + 12 * octave + step for octave in (-1, 0, 1) for step in scale]
+    return [pitch for pitch in pitches if low <= pitch <= low + COMPASS]
 
 
 def bend(notes: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
