@@ -36,6 +36,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ("growth: [[0, 4], [0.5, 2]]", "to rise"),
         ("ema: 1", "ema: Input should be less than 1"),
         ("pooling: max", "pooling: Input should be 'mean', 'cls' or 'both'"),
+        ("crop_every: 1", "crop_every: Input should be greater than or equal to 2"),
         ("width: 100", "width: Input should be a multiple of 64"),
         ("init: models/some", "--init"),
     ],
@@ -56,3 +57,5 @@ def test_a_run_that_goes_on_has_all_blocks_and_waits_for_its_projectors() -> Non
     config = going_on(Path("models/some"), PretrainConfig(minutes=3))
     assert (config.init, config.minutes, config.growth) == ("models/some", 3, ((0.0, 6),))
     assert config.projectors_first > 0
+    assert config.objective.scores > PretrainConfig().objective.scores
+    assert config.crop_every > PretrainConfig().crop_every

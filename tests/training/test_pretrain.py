@@ -110,6 +110,39 @@ def test_threads_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     torch.testing.assert_close(shared, student.to_trunk.weight.grad, atol=1e-3, rtol=1e-2)
 
 
+def test_of_so_many_batches_one_sees_crops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clips(tmp_path / "clips")
+    clock, real, crops = itertools.count(step=1.0), module.set_gradients, []
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock), process_time=time.process_time))
+
+    def seen(student: Student, data: Data, index: torch.Tensor, crop: bool, *others: object) -> float:
+        crops.append(crop)
+        return real(student, data, index, crop, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "set_gradients", seen)
+    pretrain(
+        tmp_path / "clips", tmp_path / "run", PretrainConfig(minutes=0.2, batch=2, growth=((0.0, 1),), crop_every=3)
+    )
+    assert crops[:5] == [False, True, False, False, True]
+
+
+def test_what_is_told_of_the_clip_counts_as_much_as_it_is_said_to(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips")
+    data = prepare(load_clips(tmp_path / "clips", "train"))
+    torch.manual_seed(0)
+    student, index = Student(1, 307, 256, 14), torch.tensor([1, 2])
+
+    def loss(crop: bool, scores: float) -> float:
+        generator = torch.Generator().manual_seed(3)
+        return loss_of(student, data, index, crop, generator, Objective(scores=scores)).item()
+
+    told = loss(False, 1.0) - loss(False, 0.0)
+    assert told > 0.1
+    assert loss(False, 5.0) - loss(False, 0.0) == pytest.approx(5 * told, rel=0.01)
+    # A crop of four seconds tells little of the whole.
+    assert loss(True, 5.0) == loss(True, 0.0)
+
+
 def test_tokens_know_their_time() -> None:
     times = token_times()
     assert times.shape == (936,)

@@ -3,7 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunelab.training.scale import load_scale, measure_scale, onto_scale, percentiles
+from tunelab.training.scale import (
+    HALF_A_POINT,
+    label_scale,
+    load_scale,
+    logit,
+    measure_scale,
+    onto_scale,
+    percentiles,
+)
 from tunelab.types import HEADS
 
 
@@ -33,11 +41,27 @@ def test_the_shipped_scale_rises_and_stays_in_range() -> None:
     assert load_scale()["speechiness"][50] < 0.06 < load_scale()["instrumentalness"][50]
 
 
+def test_labels_are_told_apart_where_published_values_pile_up() -> None:
+    published, drawn_out = load_scale()["acousticness"], label_scale()["acousticness"]
+    assert logit(published[-9:]).max() - logit(published[-9:]).min() < 0.5
+    assert logit(drawn_out[-9:]).max() - logit(drawn_out[-9:]).min() > 3
+    for head, values in label_scale().items():
+        assert (np.diff(values) >= 0).all(), head
+        assert 0 < values[0] < values[-1] < 1, head
+        assert values == pytest.approx(load_scale()[head], abs=HALF_A_POINT + 1e-9), head
+        assert values[12:89] == pytest.approx(load_scale()[head][12:89], abs=1e-12), head
+
+
+def test_logits_are_finite_at_the_ends() -> None:
+    assert logit(np.array([0.0, 0.5, 1.0])) == pytest.approx([-9.21, 0.0, 9.21], abs=0.01)
+    assert np.isnan(logit(np.array([np.nan]))).all()
+
+
 def test_a_map_keeps_ranks_and_ends_at_the_scale() -> None:
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     mapped = onto_scale("energy", values, percentiles(values))
     assert (np.diff(mapped[np.argsort(values)]) >= 0).all()
-    assert mapped.min() == pytest.approx(load_scale()["energy"][0], abs=1e-3)
-    assert mapped.max() == pytest.approx(load_scale()["energy"][-1], abs=1e-3)
+    assert mapped.min() == pytest.approx(label_scale()["energy"][0], abs=1e-3)
+    assert mapped.max() == pytest.approx(label_scale()["energy"][-1], abs=1e-3)
     # Beyond what was measured nothing is invented.
     assert onto_scale("energy", np.array([99.0], np.float32), percentiles(values))[0] == mapped.max()

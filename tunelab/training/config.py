@@ -37,6 +37,7 @@ class PretrainConfig:
     Attributes:
         minutes: time budget; the learning rate follows its cosine.
         batch: clips a step.
+        crop_every: of so many batches, one sees crops of 4.35 s; the others, patches of the whole 30 s.
         growth: shares of the time, and the number of blocks from then on.
         muon_lr: peak learning rate of the blocks' matrices; where it is 0, AdamW takes these, too.
         adam_lr: peak learning rate of everything else.
@@ -55,6 +56,7 @@ class PretrainConfig:
 
     minutes: PositiveFloat = 44.0
     batch: PositiveInt = 32
+    crop_every: Annotated[int, Field(ge=2)] = 2
     growth: Annotated[tuple[tuple[float, PositiveInt], ...], AfterValidator(_rising)] = ((0.0, 2), (0.7, 4), (0.93, 6))
     muon_lr: NonNegativeFloat = 1.3e-3
     adam_lr: PositiveFloat = 1e-3
@@ -71,8 +73,13 @@ class PretrainConfig:
 
 
 def going_on(bundle: Path, config: PretrainConfig) -> PretrainConfig:
-    """The configuration of a run that begins with a bundle's encoder: all blocks from the start, smaller steps."""
-    return replace(config, init=str(bundle), growth=((0.0, 6),), muon_lr=6e-4, projectors_first=0.03)
+    """The configuration of a run that begins with a bundle's encoder.
+
+    All blocks from the start, smaller steps; whole clips, and what is told of them, count more than at first.
+    """
+    objective = replace(config.objective, scores=5.0)
+    begun = replace(config, init=str(bundle), growth=((0.0, 6),), muon_lr=6e-4, projectors_first=0.03)
+    return replace(begun, crop_every=3, objective=objective)
 
 
 def read_config(path: Path, config: PretrainConfig) -> PretrainConfig:

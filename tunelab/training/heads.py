@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.ema import Average
+from tunelab.training.scale import logit
 from tunelab.types import FloatArray
 
 CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness", "liveness"})
@@ -124,7 +125,7 @@ def match_spread(
         labels: shape ``(n,)``, 0..1.
     """
     scores = predict(tensors, head, embeddings)
-    ours, wanted = (np.log(x / (1 - x)) for x in (scores.clip(0.001, 0.999), labels.clip(0.01, 0.99)))
+    ours, wanted = (logit(values) for values in (scores, labels))
     factor = float(np.clip(wanted.std() / max(float(ours.std()), 1e-6), 1.0, 2.0))
     shift = float(wanted.mean() - factor * ours.mean())
     weight, bias = tensors[f"{head}.output.weight"], tensors[f"{head}.output.bias"]

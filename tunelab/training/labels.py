@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tunelab.training.genres import expected
 from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KINDS, LAYERED
 from tunelab.training.musicnn import TAGS
-from tunelab.training.scale import onto_scale, percentiles
+from tunelab.training.scale import LEAST, onto_scale, percentiles
 from tunelab.training.teachers import ATTRIBUTES
 from tunelab.types import HEADS, FloatArray
 
@@ -56,7 +56,7 @@ TAG_WEIGHTS: dict[str, float] = {
     "energy": 0.5,
     "danceability": 0.5,
     "happiness": 0.5,
-    "acousticness": 0.35,
+    "acousticness": 0.25,
     "instrumentalness": 0.7,
     "speechiness": 0.35,
 }
@@ -167,7 +167,7 @@ class Labeller:
             labels["acousticness"] = np.where(rendered, acoustic, labels["acousticness"])
             least = np.maximum(labels["instrumentalness"], KNOWN_INSTRUMENTAL)
             labels["instrumentalness"] = np.where(rendered, least, labels["instrumentalness"])
-        return {head: np.clip(values, 0.01, 0.99).astype(np.float32) for head, values in labels.items()}
+        return {head: np.clip(values, LEAST, 1 - LEAST).astype(np.float32) for head, values in labels.items()}
 
     def _unscaled(self, scores: FloatArray, tags: FloatArray, known: FloatArray) -> dict[str, FloatArray]:
         labels = {head: self.blend(scores, tags, head, TAG_WEIGHTS[head]) for head in HEADS}

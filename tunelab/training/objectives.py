@@ -27,16 +27,18 @@ TEMPERATURE = 0.1
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Objective:
-    """Levels vary by up to ``gain_db``; the other two are weights, 0 for an objective that is left out.
+    """Levels vary by up to ``gain_db``; the others are weights, 0 for an objective that is left out.
 
     Attributes:
         gain_db: see above.
+        scores: what is told of the whole clip: vibenet's scores, shares of voice, the labels of the heads.
         masked: spectrogram patches that were not seen, told from the embedding and their places.
         contrast: the two halves of a clip's time, encoded apart, find each other among the clips of
             a worker's part of the batch (InfoNCE).
     """
 
     gain_db: NonNegativeFloat = 4.0
+    scores: NonNegativeFloat = 2.0
     masked: NonNegativeFloat = 0.0
     contrast: NonNegativeFloat = 0.0
 
@@ -65,7 +67,8 @@ def loss_of(
     spread = data.dense.shape[-1] / DENSE_VARIANCE
     loss = (_error(dense, wanted) + 4 * _error(pooled, wanted.mean(1))) * spread
     if not crop:
-        loss = loss + functional.mse_loss(trunk, data.trunk[index]) + 2 * _error(scores, data.scores[index])
+        loss = loss + functional.mse_loss(trunk, data.trunk[index])
+        loss = loss + objective.scores * _error(scores, data.scores[index])
     if objective.masked and not crop:
         loss = loss + objective.masked * masked_loss(student, mels, kept, seen.mean(1), generator)
     if views == 2:

@@ -133,7 +133,8 @@ def pretrain(clips: Path, out: Path, config: PretrainConfig, data: Data | None =
                     group["lr"] = peak * _rate(progress, after)
             few = len(data.mels) < config.batch
             index = torch.multinomial(data.weights, config.batch, replacement=few, generator=generators[0])
-            loss = set_gradients(student, data, index, step % 2 == 1, generators, pool, config.objective)
+            crop = step % config.crop_every == 1
+            loss = set_gradients(student, data, index, crop, generators, pool, config.objective)
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             for tool in tools:
                 tool.step()

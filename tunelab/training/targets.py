@@ -19,6 +19,7 @@ from tunelab.training.clips import DENSE_ROWS, decibels_of
 from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
+from tunelab.training.scale import logit
 from tunelab.training.student import PATCHES, TIME_PATCHES
 from tunelab.training.tonality import TONAL_COLUMNS
 from tunelab.types import HEADS, FloatArray
@@ -129,7 +130,7 @@ def prepare(clips: dict[str, np.ndarray[Any, Any]]) -> Data:
     tonal = torch.from_numpy(clips["tonal"]).float()
     trunk = torch.from_numpy(clips["trunk"])
     teacher = torch.from_numpy(clips["scores"])[:, FOLLOWED].clamp(0.02, 0.98).logit()
-    labels = torch.from_numpy(head_labels(clips)).clamp(0.02, 0.98).logit()
+    labels = torch.from_numpy(logit(head_labels(clips)))
     scores = torch.cat([teacher, torch.from_numpy(clips["known"][:, 2:4]), labels], 1)
     centres, spreads = _spread(scores)
     cells = (clips["scores"][:, 3] * 4).astype(int).clip(0, 3) * 4 + (clips["scores"][:, 5] * 8).astype(int).clip(0, 3)
