@@ -45,6 +45,7 @@ def train_head(
     epochs: int = 50,
     patience: int = 10,
     seed: int = 0,
+    on_logits: float = 0.0,
 ) -> TrainedHead:
     """Fit one head and keep the epoch whose averaged weights have the best Pearson r on the development clips.
 
@@ -56,6 +57,8 @@ def train_head(
         epochs: at most.
         patience: epochs without a better r after which it ends.
         seed: of weights, order and dropout.
+        on_logits: weight, beside the head's own loss, of the distance of the logits in standard deviations of the
+            labels' (smooth L1). Where labels crowd at an end, the own loss hardly tells them apart; this does.
 
     Returns:
         The head (of the last epoch where r is undefined), with the standardisation of the embedding folded into its
@@ -64,7 +67,8 @@ def train_head(
     torch.manual_seed(seed)
     centre, spread = train[0].mean(0), train[0].std(0) + 1e-4
     x = torch.from_numpy((train[0] - centre) / spread)
-    y = torch.from_numpy(train[1])
+    y, wanted = torch.from_numpy(train[1]), torch.from_numpy(logit(train[1]))
+    spread_of_logits = float(wanted.std()) + 1e-6
     network = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, 1))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
     x_development = torch.from_numpy((development[0] - centre) / spread)
@@ -77,6 +81,9 @@ def train_head(
                 loss = functional.binary_cross_entropy_with_logits(logits, y[index])
             else:
                 loss = functional.mse_loss(logits.sigmoid(), y[index])
+            if on_logits:
+                away = (logits - wanted[index]) / spread_of_logits
+                loss = loss + on_logits * functional.smooth_l1_loss(away, torch.zeros_like(away))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
