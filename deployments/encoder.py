@@ -16,6 +16,9 @@ from tunelab.encoder.columns import ColumnEncoder, column_grid
 from tunelab.errors import EngineError, TimelineUnsupported
 from tunelab.types import Columns, Embedded, Features, FloatArray, TrackFeatures
 
+_BROKEN = 3
+"""Batches that fail in a row before the engine is taken to be broken for good."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -33,6 +36,11 @@ class Window:
 class EncoderBatch:
     """The batch logic without Ray: many windows in, as many embeddings out, in the same order.
 
+    Attributes:
+        windows: encoded so far.
+        batches: that they came in.
+        failures: batches in a row, up to the last one, at which the engine failed.
+
     Args:
         bundle: name or path.
         engine: ``auto``, ``openvino`` or ``torch``.
@@ -45,7 +53,7 @@ class EncoderBatch:
         self.shape = (self._bundle.mel.max_length, self._bundle.mel.num_mel_bins)
         self.revision = self._bundle.revision
         self._encode = load_engine(self._bundle, engine, threads=threads, precision=precision)
-        self.windows = self.batches = 0
+        self.windows = self.batches = self.failures = 0
         # The first pass compiles what is compiled on first use, so that no customer waits for it.
         self._columns: ColumnEncoder | None = None
         try:
@@ -74,6 +82,16 @@ class EncoderBatch:
         Raises:
             EngineError: the engine failed.
         """
+        try:
+            results = self._results(batch)
+        except EngineError:
+            self.failures += 1
+            raise
+        self.failures = 0
+        self.batches, self.windows = self.batches + 1, self.windows + len(batch)
+        return results
+
+    def _results(self, batch: Sequence[Window]) -> list[Embedded | Columns]:
         results: dict[int, Embedded | Columns] = {}
         whole = [number for number, window in enumerate(batch) if not window.columns]
         along = [number for number, window in enumerate(batch) if window.columns]
@@ -83,7 +101,6 @@ class EncoderBatch:
         if along and self._columns is not None:
             for number, columns in zip(along, self._columns(_stack(batch, along)), strict=True):
                 results[number] = Columns(columns, self.revision)
-        self.batches, self.windows = self.batches + 1, self.windows + len(batch)
         return [results[number] for number in range(len(batch))]
 
 
@@ -159,7 +176,14 @@ class EncoderStage:
         return True
 
     async def check_health(self) -> None:
-        """A replica whose event loop turns is healthy; an engine that fails says so in each answer."""
+        """A replica is healthy whose event loop turns and whose engine works: one that is broken for good, as all of a
+        process is after a CUDA error, fails so fast that it would draw the requests of the others.
+
+        Raises:
+            EngineError: the last :data:`_BROKEN` batches failed, so that Ray Serve replaces the replica.
+        """
+        if self._run.failures >= _BROKEN:
+            raise EngineError(f"the engine failed at {self._run.failures} batches in a row")
 
 
 def _window(track: TrackFeatures, number: int) -> Features:

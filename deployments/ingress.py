@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
+from deployments.logs import log_with_ray_serve
 from deployments.pipeline import GraphPipeline
 from tunelab.encoder.bundle import find_bundle
 from tunelab.service.app import create_app
@@ -27,22 +26,15 @@ class IngressStage:
     ) -> None:
         self._bundle = find_bundle(bundle)
         self._stages = (mel_extractor, encoder, heads)
-        _log_with_ray_serve()
+        log_with_ray_serve()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         # Settings are read from this replica's own environment: the database's password never travels through Ray.
         return create_app(
             lambda: GraphPipeline(self._bundle.name, self._bundle.revision, *self._stages),
-            cards=lambda: [{**self._bundle.card}],
+            # Under the name that answers give: a bundle may have been renamed since its card was written.
+            cards=lambda: [{**self._bundle.card, "name": self._bundle.name}],
         )
 
     async def check_health(self) -> None:
-        """A replica whose event loop turns is healthy: a database that is away is not brought back by a restart."""
-
-
-def _log_with_ray_serve() -> None:
-    """Print the lines of the service where and how Ray Serve prints its own (``logging_config``)."""
-    ours, serve = logging.getLogger("tunelab"), logging.getLogger("ray.serve")
-    ours.setLevel(serve.level)
-    ours.handlers = list(serve.handlers)
-    ours.propagate = False
+        """A replica whose event loop turns is healthy: a restart would not bring back a database that is away."""

@@ -8,7 +8,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from ray.exceptions import ObjectLostError, RayActorError, RaySystemError, RayTaskError, WorkerCrashedError
+from ray.exceptions import (
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RaySystemError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -25,6 +32,7 @@ from tunelab.types import Analysis, Timeline
 
 _LOST = (
     RayActorError,
+    OutOfMemoryError,  # Ray's memory monitor killed it
     ObjectLostError,
     WorkerCrashedError,
     RaySystemError,

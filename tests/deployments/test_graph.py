@@ -342,6 +342,9 @@ def test_log_lines_carry_the_trace_id_and_no_key(graph: Graph) -> None:
 def test_pages_and_probes(graph: Graph) -> None:
     for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v1/models", "/v1/limits"):
         assert httpx.get(f"{graph.url}{path}", timeout=30).status_code == 200, path
+    # Under the name of its folder, as in answers, whatever it was called when its card was written.
+    [card] = httpx.get(f"{graph.url}/v1/models", timeout=30).json()["models"]
+    assert card["name"] == graph.bundle.name
 
 
 def test_restart_keeps_accounts_results_and_credits(graph: Graph, start_graph: Callable[[], Graph]) -> None:

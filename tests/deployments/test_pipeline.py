@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments import pipeline as module
@@ -108,11 +108,12 @@ def test_what_failures_mean(error: Exception, expected: type[TuneLabError]) -> N
     assert "bug" not in str(meant)
 
 
-def test_a_lost_replica_is_no_verdict_on_the_file() -> None:
-    assert translate(died()) is None
-    assert translate(wrapped(died())) is None
-    assert translate(upstream(died())) is None
-    assert translate(wrapped(upstream(died()))) is None
+@pytest.mark.parametrize("make", [died, lambda: OutOfMemoryError("the node is low on memory")])
+def test_a_lost_replica_is_no_verdict_on_the_file(make: Callable[[], Exception]) -> None:
+    assert translate(make()) is None
+    assert translate(wrapped(make())) is None
+    assert translate(upstream(make())) is None
+    assert translate(wrapped(upstream(make()))) is None
 
 
 def test_a_request_whose_replica_died_is_sent_again() -> None:

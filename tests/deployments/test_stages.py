@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployments.encoder import EncoderBatch, Window
+from deployments.encoder import EncoderBatch, EncoderStage, Window
 from deployments.heads import HeadsStage
 from deployments.mel_extractor import MelExtractorStage, decode_limits
 from tests.support import make_bundle
@@ -78,6 +78,51 @@ def test_what_would_fail_a_whole_batch_is_refused_before(encoder: EncoderBatch, 
     for columns in (False, True):
         with pytest.raises(EngineError):
             encoder.check(Window(Features(mel, 1.0, encoder.revision), columns=columns))
+
+
+class _OneByOne(EncoderStage):
+    """Without the queue, which only a replica of Serve has."""
+
+    def __init__(self, bundle: str) -> None:
+        self._run = EncoderBatch(bundle, "torch", 1, "f32")
+
+    async def _encode(self, window: Window) -> Embedded | Columns:
+        (result,) = self._run([window])
+        return result
+
+
+def test_an_engine_that_is_broken_for_good_makes_its_replica_unhealthy(bundle: Path) -> None:
+    async def scenario() -> None:
+        stage = _OneByOne(str(bundle))
+        whole = stage._run._encode
+        features = Features(window(0), 1.0, stage._run.revision)
+
+        def broken(mels: FloatArray) -> FloatArray:
+            raise EngineError("the encoder failed on cuda")
+
+        async def fail(times: int, features: Features = features) -> None:
+            for _ in range(times):
+                with pytest.raises(EngineError):
+                    await stage(features)
+
+        await stage.check_health()
+        stage._run._encode = broken  # type: ignore[assignment]
+        await fail(2)
+        # Windows that are refused say nothing of the engine, and one that it encodes says that it works.
+        await fail(5, Features(np.zeros((3, 3), np.float32), 1.0, stage._run.revision))
+        await stage.check_health()
+        stage._run._encode = whole
+        await stage(features)
+        stage._run._encode = broken  # type: ignore[assignment]
+        await fail(2)
+        await stage.check_health()
+        await fail(1)
+        for _ in range(2):
+            with pytest.raises(EngineError, match="3 batches in a row"):
+                await stage.check_health()
+        assert await stage.stats() == {"windows": 1, "batches": 1}
+
+    asyncio.run(scenario())
 
 
 def test_heads_answer_with_the_bundles_name(bundle: Path) -> None:

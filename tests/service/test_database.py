@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from tests.service.support import Api, FakePipeline, StartApi, settings_for
 from tunelab.errors import SettingsError
+from tunelab.service import database as database_module
 from tunelab.service.app import create_app
 from tunelab.service.bootstrap import ensure_first_key
 from tunelab.service.database import Database, _options, open_database
@@ -215,6 +216,31 @@ def test_embedded_server_is_shared_survives_kills_and_ends_with_its_last_user(tm
     # In a restarted container the old process id belongs to somebody else.
     (tmp_path / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n")
     assert ensure_first_key(settings) is None
+
+
+def test_embedded_server_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_LOOK_AFTER_S", 0.05)
+    lease = open_database(load_settings(data_dir=tmp_path))
+
+    async def main() -> None:
+        database, watch = Database(lease.url, 1), asyncio.create_task(lease.keep_up())
+        assert await database.ping()
+        (server,) = servers_of(tmp_path / "postgres")
+        server.kill()
+        deadline = time.monotonic() + 30
+        # The pool comes back by itself: the socket is where it was.
+        while server.is_running() or not await database.ping():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        assert servers_of(tmp_path / "postgres") != [server]
+        watch.cancel()
+        await database.dispose()
+
+    try:
+        asyncio.run(main())
+    finally:
+        lease.close()
+    assert servers_of(tmp_path / "postgres") == []
 
 
 def test_embedded_socket_is_closed_to_other_users(server: URL) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.service.support import on_a_socket
+from tunelab.service.classifier_schemas import training_body_limit
 from tunelab.service.front import FrontMiddleware
 from tunelab.settings import load_settings
 
@@ -59,7 +61,7 @@ def run(scenario: Any, **settings: Any) -> Proxy:
     proxy = Proxy()
 
     async def main() -> None:
-        values = {"max_upload_mb": 1, "max_uploads_mb": 2.5, **settings}
+        values = {"max_upload_mb": 1, "max_uploads_mb": 2.5, "max_classifier_examples": 100, **settings}
         front = FrontMiddleware(proxy, load_settings(**values))
         async with on_a_socket(front) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:  # type: ignore[arg-type]
             await scenario(client, proxy)
@@ -93,6 +95,34 @@ def test_a_body_that_does_not_say_is_read_one_chunk_past_the_limit() -> None:
 
     received = run(scenario).received
     assert MB < received < 1.5 * MB
+
+
+def test_the_labels_of_a_classifier_may_be_larger_than_a_file() -> None:
+    largest = training_body_limit(load_settings(max_classifier_examples=20_000))
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield bytes(largest)
+
+    async def scenario(client: httpx.AsyncClient, proxy: Proxy) -> None:
+        assert largest > 5 * MB
+        assert (await client.post("/", content=bytes(largest))).status_code == 200
+        assert (await client.post("/", content=parts())).status_code == 200
+        assert proxy.received == 2 * largest
+        assert (await client.post("/", content=bytes(largest + 1))).status_code == 413
+
+    run(scenario, max_uploads_mb=10, max_classifier_examples=20_000)
+
+
+def test_no_body_may_be_larger_than_all_together() -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield bytes(MB)
+
+    async def scenario(client: httpx.AsyncClient, proxy: Proxy) -> None:
+        # One that does not tell its size has a place, and one that never will is not asked to try again.
+        assert (await client.post("/", content=parts())).status_code == 200
+        assert (await client.post("/", content=bytes(3 * MB))).status_code == 413
+
+    run(scenario, max_classifier_examples=20_000)
 
 
 def test_small_parts_are_handed_on_together_and_nothing_is_lost() -> None:
@@ -181,3 +211,26 @@ def test_answers_of_the_proxy_itself_become_problems(status: int, code: str) -> 
         assert (answer.status_code, answer.text, answer.headers["x-trace-id"]) == (status, "plain text", "abc-123456")
 
     run(scenario)
+
+
+def test_its_own_answers_are_in_the_log_with_their_trace_ids(caplog: pytest.LogCaptureFixture) -> None:
+    wanted: list[tuple[str, int, str, str]] = []
+
+    async def scenario(client: httpx.AsyncClient, proxy: Proxy) -> None:
+        headers = {"Authorization": "Bearer secret"}
+        proxy.own = True
+        for status, size in ((413, 3 * MB), (408, 1), (503, 1), (500, 1)):
+            proxy.status = status
+            answer = await client.post("/secret?key=secret", content=bytes(size), headers=headers)
+            wanted.append(("POST", status, answer.json()["code"], answer.headers["x-trace-id"]))
+        # Those of the service are in its own.
+        proxy.own = False
+        await client.get("/")
+
+    with caplog.at_level(logging.INFO, "tunelab.service"):
+        run(scenario)
+    records: list[Any] = [record for record in caplog.records if record.name == "tunelab.service"]
+    assert [(each.method, each.status, each.code, each.trace_id) for each in records] == wanted
+    assert all(each.trace_id in each.getMessage() for each in records)
+    assert [code for _, _, code, _ in wanted] == ["audio_too_large", "timeout", "overloaded", "internal_error"]
+    assert "secret" not in " ".join(str(value) for each in records for value in each.__dict__.values())

@@ -53,6 +53,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lease = await asyncio.to_thread(open_database, chosen)
+        kept_up = asyncio.create_task(lease.keep_up())
         try:
             database = Database(lease.url, chosen.database_pool_size)
             try:
@@ -74,6 +75,8 @@ def create_app(
             finally:
                 await database.dispose()
         finally:
+            kept_up.cancel()
+            # A start that is under way holds the lock that closing waits for.
             await asyncio.to_thread(lease.close)
 
     app = FastAPI(

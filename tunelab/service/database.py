@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -19,6 +20,8 @@ from tunelab.service.errors import DatabaseUnavailable
 from tunelab.service.migrate import migrate
 from tunelab.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _CONNECT_TIMEOUT_S = 5
 _POOL_TIMEOUT_S = 5.0
 _PING_TIMEOUT_S = 2.0
@@ -26,6 +29,8 @@ _OPTIONS = "-c statement_timeout=8000 -c lock_timeout=5000 -c idle_in_transactio
 """Of the service's connections, in milliseconds: a statement takes a few, and nobody waits for a stuck one."""
 _UNACKNOWLEDGED_MS = 8000
 """A connection whose packets vanish (a firewall, a paused machine) is given up after this."""
+_LOOK_AFTER_S = 2.0
+"""How often it is looked whether the embedded server is alive: well under a millisecond of work."""
 _GONE = (OperationalError, InterfaceError, PoolTimeout)
 
 
@@ -35,6 +40,16 @@ class DatabaseLease:
     def __init__(self, url: URL, embedded: EmbeddedPostgres | None = None) -> None:
         self.url = url
         self._embedded = embedded
+
+    async def keep_up(self) -> None:
+        """Look now and then whether the embedded server is alive, and start it again if not; ends when cancelled."""
+        while self._embedded is not None:
+            await asyncio.sleep(_LOOK_AFTER_S)
+            try:
+                if await asyncio.to_thread(self._embedded.revive):
+                    log.warning("the embedded PostgreSQL had died and was started again")
+            except SettingsError as error:
+                log.error("the embedded PostgreSQL has died: %s", error)
 
     def close(self) -> None:
         if self._embedded is not None:

@@ -63,6 +63,26 @@ class EmbeddedPostgres:
         except OSError as error:
             raise SettingsError(f"TUNELAB_DATA_DIR cannot be used: {error.strerror}") from None
 
+    def revive(self) -> bool:
+        """Start the server again if it has died (killed where memory ran out, say); clients come back by themselves.
+
+        Returns:
+            Whether it had to be started.
+
+        Raises:
+            SettingsError: it does not start.
+        """
+        if self._users is None or _runs(self._pgdata):
+            return False
+        try:
+            with _exclusive(self._folder / "postgres.start.lock"):
+                if self._users is None or _runs(self._pgdata):
+                    return False  # it was left meanwhile, or another user was quicker
+                self._start()
+                return True
+        except OSError as error:
+            raise SettingsError(f"TUNELAB_DATA_DIR cannot be used: {error.strerror}") from None
+
     def close(self) -> None:
         """Leave; stops the server if nobody else uses it. Does nothing the second time."""
         users, self._users = self._users, None
@@ -133,6 +153,17 @@ def _configure(path: Path) -> None:
     content = path.read_text()
     if mark not in content:
         path.write_text(f"{content}\n{mark}\nunix_socket_permissions = 0700\n")
+
+
+def _runs(pgdata: Path) -> bool:
+    """Whether the server that ``postmaster.pid`` names is alive."""
+    try:
+        process = psutil.Process(int((pgdata / "postmaster.pid").read_text().split("\n", 1)[0]))
+        return process.status() != psutil.STATUS_ZOMBIE and "postgres" in process.name()
+    except psutil.AccessDenied:
+        return True
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return False
 
 
 def _remove_stale_locks(pgdata: Path) -> None:

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunelab.errors import AudioTooLarge, PipelineOverloaded, PipelineTimeout, TuneLabError
 from tunelab.service.body import ENVELOPE_BYTES, declared_length
+from tunelab.service.classifier_schemas import training_body_limit
 from tunelab.service.problems import internal_problem, problem_for
-from tunelab.service.tracing import new_trace_id, set_trace_id
+from tunelab.service.tracing import logger, new_trace_id, set_trace_id
 from tunelab.settings import Settings
 
 _STEERING = frozenset({"x-request-timeout-seconds", "x-request-disconnect-disabled", "serve-multiplexed-model-id"})
@@ -31,14 +32,17 @@ class FrontMiddleware:
 
     Args:
         app: what is behind.
-        settings: ``max_upload_bytes`` bounds one body, ``max_uploads_bytes`` all that are held at the same time.
+        settings: ``max_upload_bytes`` bounds one body, or the labels of ``max_classifier_examples`` if they are more;
+            ``max_uploads_bytes`` all that are held at the same time. Which of the two is on its way, and how large it
+            may be, the service knows.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self._largest = settings.max_upload_bytes + ENVELOPE_BYTES
         self._limit = settings.max_upload_bytes
         self._places = settings.max_uploads_bytes
+        # What no place can be found for is not worth another try, and one of unknown size must find one.
+        self._largest = min(max(self._limit + ENVELOPE_BYTES, training_body_limit(settings)), self._places)
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,4 +174,8 @@ async def _answer(error: TuneLabError | None, scope: Scope, receive: Receive, se
     headers = MutableHeaders(raw=answer.raw_headers)
     headers["X-Trace-Id"] = trace_id
     headers["Connection"] = "close"
+    # The service has no line with this trace id. Proxies of `serve run` print text, whose form shows no fields.
+    method, status, code = scope["method"], answer.status_code, "internal_error" if error is None else error.code
+    fields = {"method": method, "status": status, "code": code}
+    logger.info("%s answered in the proxy: %d %s (trace id %s)", method, status, code, trace_id, extra=fields)
     await answer(scope, receive, send)
