@@ -110,6 +110,23 @@ def test_rows_stay_of_files_that_could_not_be_looked_for(finished: Folder, tmp_p
     assert todo(make_plan(finished, whole, "m", "r")) == ""
 
 
+def test_rows_go_once_what_could_not_be_searched_is_gone_for_good(finished: Folder, tmp_path: Path) -> None:
+    finish(finished, make_plan(finished, manifest("bc"), "m", "r", keep_missing=True))
+    assert paths_in(tmp_path) == ["a", "b", "c"]
+    # The same files as last time, but now all that there is has been seen.
+    finish(finished, make_plan(finished, manifest("bc"), "m", "r"))
+    assert paths_in(tmp_path) == ["b", "c"]
+
+
+def test_rows_of_no_job_are_not_deleted_unasked(tmp_path: Path, folder: Folder) -> None:
+    (tmp_path / "rows" / "mine").mkdir(parents=True)
+    (tmp_path / "rows" / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(CatalogError, match=r"no job\.json"):
+        make_plan(folder, manifest("abc"), "m", "r")
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["thesis.txt"]
+    assert todo(make_plan(folder, manifest("abc"), "m", "r", force=True)) == "abc"
+
+
 def test_another_bundle_computes_everything_and_readers_keep_the_old_rows_meanwhile(
     finished: Folder, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import os
 from pathlib import Path
@@ -63,6 +64,20 @@ def test_paths_and_uris_give_the_same(stage: DecodeStage, song: Path) -> None:
     assert codes(rows) == [None, None, None]
     assert {row["id"] for row in rows} == {hashlib.sha256(song.read_bytes()).hexdigest()}
     assert rows[0]["mel"] == rows[1]["mel"] == rows[2]["mel"]
+
+
+def test_files_are_read_as_they_are_stored(stage: DecodeStage, song: Path, tmp_path: Path) -> None:
+    filesystems._filesystem.cache_clear()
+    files, _ = open_uri("mock:///")
+    # Whatever their names say; where pyarrow opens a file and where Python does.
+    for name, data in (("song.gz", song.read_bytes()), ("packed.wav.gz", gzip.compress(song.read_bytes()))):
+        (tmp_path / name).write_bytes(data)
+        with files.open_output_stream(name, compression=None) as stream:
+            stream.write(data)
+        rows = decode(stage, str(tmp_path / name), f"file://{tmp_path}/{name}", f"mock:///{name}")
+        assert {row["id"] for row in rows} == {hashlib.sha256(data).hexdigest()}
+        assert codes(rows) == [None if name == "song.gz" else "audio_unsupported"] * 3
+    filesystems._filesystem.cache_clear()
 
 
 def test_relative_paths_start_where_the_job_began(stage: DecodeStage, song: Path) -> None:

@@ -69,7 +69,7 @@ def make_plan(
 
     Raises:
         CatalogError: the folder is damaged, or cannot be written, or none of its rows is of a file of this source, or
-            there are rows and not one file of the source can be looked at.
+            there are rows and not one file of the source can be looked at, or there are rows of no job.
     """
     keys = keys_of(manifest)
     digest = hashlib.sha256(keys.tobytes()).hexdigest()
@@ -81,11 +81,18 @@ def make_plan(
         if not again:
             hidden = pc.sum(pc.equal(manifest["size"], UNREACHED)).as_py() or 0
             return Plan(job, rows, manifest.slice(0, 0), len(keys), failed, hidden - as_hidden)
+    if before is None and not force and folder.names(ROWS):
+        # A job writes job.json before its first row: these are somebody else's, or of a job that lost it.
+        raise CatalogError(
+            f"the output folder has a folder {ROWS} but no job.json: name another folder, or take --force to replace it"
+        )
     if before is not None and not force:
         _refuse_to_replace(folder, before, manifest)
     if job.generation != (before.generation if before else ""):
         _sweep_generations(folder, {job.previous})
-    job = Job(job.model, job.revision, job.generation, False, digest, job.previous, job.forced)
+    # Rows of what could not be searched are compared with the source again as soon as it can be.
+    seen = "" if keep_missing else digest
+    job = Job(job.model, job.revision, job.generation, False, seen, job.previous, job.forced)
     write_job(folder, job)
     folder.write_table(manifest, MANIFEST)
     rows = Rows(folder, job.generation)

@@ -70,6 +70,11 @@ def local_name(path: str, raw: bytes | None) -> str:
     return path if raw is None else os.fsdecode(raw)
 
 
+def shown_name(name: str) -> str:
+    r"""A name as rows have it, in text: its bytes that are no UTF-8 as ``\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 Row = tuple[str, bytes | None, int, int]
 
 
@@ -104,13 +109,8 @@ def _local_row(path: str) -> Row:
         size, changed = found.st_size, found.st_mtime_ns
     except (OSError, ValueError):
         size = changed = UNREACHED
-    shown = _text(path)
+    shown = shown_name(path)
     return shown, None if shown == path else os.fsencode(path), size, changed
-
-
-def _text(name: str) -> str:
-    r"""A name as text: its bytes that are no UTF-8 as ``\xNN``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _list_local(source: str, unreadable: Callable[[OSError], object] | None) -> Iterator[Row]:
@@ -321,4 +321,4 @@ def _beside(source: str, name: str) -> str:
 def _look_at_all(uris: list[str]) -> Iterator[Row]:
     # What cannot be looked at becomes a row with its error.
     for uri, info in zip(uris, look_at(uris), strict=True):
-        yield _text(uri), None, *_facts(info)
+        yield shown_name(uri), None, *_facts(info)

@@ -122,7 +122,8 @@ class DecodeStage:
 
     def _fetch(self, files: pafs.FileSystem, path: str) -> bytes:
         limit, pieces, size = self._limits.max_bytes, [], 0
-        with files.open_input_stream(path) as stream:
+        # As it is stored: by default pyarrow unpacks what is named *.gz, and the hash would not be the file's.
+        with files.open_input_stream(path, compression=None) as stream:
             while piece := stream.read(_PIECE):
                 size += len(piece)
                 if limit is not None and size > limit:

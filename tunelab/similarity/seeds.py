@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunelab.catalog.rows import open_rows
+from tunelab.catalog.sources import shown_name
 from tunelab.encoder.bundle import DEFAULT_BUNDLE
 from tunelab.errors import CatalogError
 from tunelab.similarity.vectors import embeddings
@@ -54,9 +55,10 @@ def find_seed(folder: str, name: str, *, bundle: str = DEFAULT_BUNDLE, engine: E
         AudioError, BundleError, EngineError: the file has to be analysed, and cannot be.
     """
     own_id = _content_id(name) if os.path.isfile(name) else None
+    shown = shown_name(name)
     revisions: set[str] = set()
     for batch in open_rows(folder, ("path", "id", "revision")):
-        found = pc.or_(pc.equal(batch["path"], name), pc.is_in(batch["id"], pa.array([name, own_id], pa.string())))
+        found = pc.or_(pc.equal(batch["path"], shown), pc.is_in(batch["id"], pa.array([shown, own_id], pa.string())))
         row = pc.index(found, True).as_py()
         if row >= 0:
             return _stored(folder, batch["path"][row].as_py())
