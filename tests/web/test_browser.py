@@ -170,6 +170,9 @@ def test_reference_shows_every_call(open_tab: OpenTab, site: Site) -> None:
             assert operation["summary"] in call
             assert all(part in call for part in operation["description"].replace("`", "").split("\n\n"))
             assert "curl " in call
+            if "application/json" in operation.get("requestBody", {}).get("content", {}):
+                assert "@request.json" in call
+                assert "@song.mp3" not in call
             assert ("Needs a key" in call) == ("security" in operation)
             for part in (*operation["responses"], *operation.get("requestBody", {}).get("content", {})):
                 assert part in call

@@ -24,7 +24,11 @@ export function curlCalls(origin, method, path, operation) {
 function uploads(start, content) {
   const types = Object.keys(content);
   const calls = [];
-  const raw = types.find((type) => type !== FORM);
+  if (types.includes(JSON_TYPE)) {
+    const command = joined([...start, `-H "Content-Type: ${JSON_TYPE}"`, "--data-binary @request.json"]);
+    calls.push({ what: "JSON as the body", command });
+  }
+  const raw = types.find((type) => type !== FORM && type !== JSON_TYPE);
   if (raw) {
     const command = joined([...start, `-H "Content-Type: ${SAMPLES[raw] ?? raw}"`, "--data-binary @song.mp3"]);
     calls.push({ what: "the file as the body", command });
