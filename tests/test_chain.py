@@ -101,8 +101,14 @@ def test_from_packages_to_an_answer_over_http(tmp_path: Path) -> None:
     assert run["steps"] >= 1  # within its 6 s, which a busy machine spends on one
     embed_clips(tmp_path / "clips", tmp_path / "run")
     bundle = tmp_path / "tiny-v1"
-    card = write_bundle(tmp_path, tmp_path / "run", bundle)
+    card = write_bundle(tmp_path, tmp_path / "run", bundle, "0.3")
     assert set(card["heads"]) == {*HEADS, "liveness"}
+    # What it says of itself is of this run, not of the bundle that is shipped.
+    assert (card["name"], card["version"]) == ("tiny-v1", "0.3")
+    assert "tunelab clips CORPUS --seeds 1 --seconds 660" in card["reproduce"]
+    assert "tunelab pretrain CORPUS --minutes 0.1 --run run" in card["reproduce"]
+    assert f"# {run['clips']} training clips; how many that are in a second depends on the machine" in card["reproduce"]
+    assert card["training"]["machine"] == "2 threads on a CPU"
     assert "CC0-1.0" in (bundle / "ATTRIBUTION.md").read_text()
     assert json.loads((bundle / "card.json").read_text())["training"]["steps"] == run["steps"]
 

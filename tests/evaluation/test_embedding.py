@@ -130,7 +130,7 @@ def test_clips_are_spread_over_the_shards(bundle: Bundle, clips: Path) -> None:
 
 
 def test_no_clips(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="render them first"):
+    with pytest.raises(SettingsError, match="render them first"):
         clip_features(bundle, tmp_path, 10)
 
 

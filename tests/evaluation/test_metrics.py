@@ -47,6 +47,12 @@ def test_groups_widen_the_interval() -> None:
     assert grouped[1] - grouped[0] > single[1] - single[0]
 
 
+def test_one_group_has_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=50)
+    assert np.isnan(interval(pearson, score, score + rng.normal(size=50), np.zeros(50))).all()
+
+
 def test_an_interval_of_nothing_is_nothing() -> None:
     low, high = interval(pearson, np.ones(5), np.arange(5.0))
     assert np.isnan(low)

@@ -7,6 +7,7 @@ import soundfile as sf
 from safetensors.numpy import save_file
 
 from tunelab.audio.decode import decode
+from tunelab.errors import SettingsError
 from tunelab.evaluation.robustness import CONDITIONS, RATE, held_out_clips, measure, table, variants
 from tunelab.evaluation.scoring import compare_scores
 from tunelab.types import FloatArray
@@ -48,7 +49,7 @@ def test_changes_are_in_points_and_against_the_plain_file(tone: FloatArray) -> N
 
 
 def test_held_out_clips_are_spread_over_the_shards(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SettingsError):
         held_out_clips(tmp_path, 3)
     (tmp_path / "audio").mkdir()
     for shard in range(2):

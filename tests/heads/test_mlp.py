@@ -172,6 +172,14 @@ class TestFile:
         with pytest.raises(BundleInvalid, match="train heads"):
             load_heads(bundle)
 
+    def test_in_a_type_that_numpy_has_not(self, bundle: Bundle) -> None:
+        from safetensors.torch import save_file
+
+        halves = {name: torch.from_numpy(value).bfloat16() for name, value in tensors().items()}
+        save_file(halves, bundle.path / "heads.safetensors")
+        with pytest.raises(BundleInvalid, match="must hold float32"):
+            load_heads(bundle)
+
     @pytest.mark.parametrize("data", [b"", b"junk", b"\x80\x04K\x01."])
     def test_no_safetensors(self, bundle: Bundle, data: bytes) -> None:
         (bundle.path / "heads.safetensors").write_bytes(data)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunelab.training.datasets import (
+    LOADERS,
     DatasetError,
     by_head,
     read_csv,
@@ -153,3 +154,38 @@ def test_gtzan_speech(tmp_path: Path) -> None:
         ("bagpipe.wav", {"speechiness": 0.0}),
         ("acomic.wav", {"speechiness": 1.0}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "reason"),
+    [
+        ("csv", "path,energy\nmus\xe9e.mp3,0.5\n".encode("latin-1"), "not UTF-8"),
+        ("csv", "path,energy\na.mp3,0.5\n".encode("utf-16"), "not UTF-8"),
+        ("csv", b"energy,path\n0.5\n", "line 2: no path"),
+        ("csv", b"path,energy\n" + b"a" * 200_000 + b",1\n", "field larger"),
+        ("spotify", "\n".join(SPOTIFY_ROWS).replace("0.676,0.461", "0.676,loud").encode(), "line 2: 'loud'"),
+        ("spotify", "\n".join(SPOTIFY_ROWS).replace("0.676,0.461", "0.676,46.1").encode(), "energy above 1"),
+        ("fma", FMA.replace("\n134,", "\n134\n135,").encode(), "fewer columns"),
+        ("jamendo", b"TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\n1\t2\n", "line 2: fewer than five columns"),
+    ],
+)
+def test_damaged_tables_are_told(kind: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    touch(tmp_path, "5SuOikwiRyPMVoIQDJUgSV.mp3")
+    table = tmp_path / "table.txt"
+    table.write_bytes(content)
+    with pytest.raises(DatasetError, match=reason):
+        LOADERS[kind](table, tmp_path)
+
+
+def test_empty_cells_and_lines_are_no_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "5SuOikwiRyPMVoIQDJUgSV.mp3", "50/950.mp3")
+    table = tmp_path / "table.txt"
+    table.write_text("\n".join(SPOTIFY_ROWS[:2]).replace("0.676,0.461", "0.676,"))
+    [example] = read_spotify(table, tmp_path)
+    assert "energy" not in example.labels
+    assert example.labels["danceability"] == 0.676
+    table.write_text(
+        "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n\n"
+        "track_0000950\tartist_000087\talbum_000149\t50/950.mp3\t99.1\tmood/theme---happy\n\n"
+    )
+    assert [example.labels for example in read_jamendo(table, tmp_path)] == [{"happiness": 1.0}]

@@ -13,10 +13,11 @@ import soundfile as sf
 
 from tunelab.errors import SettingsError
 from tunelab.training import clips
-from tunelab.training.clips import SAMPLE_RATE, Renderer
+from tunelab.training.clips import Renderer
 from tunelab.training.corpus import build_manifest
 from tunelab.training.festival import NOTES, PROGRAM, VOICES, key_of_song, render_songs, song
 from tunelab.training.tonality import MAJOR, MINOR, key_of
+from tunelab.training.voice import SAMPLE_RATE
 
 needs_program = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=f"needs festival's {PROGRAM}")
 
@@ -71,6 +72,16 @@ def test_a_voice_that_is_missing_is_told_and_a_crash_costs_one_song(tmp_path: Pa
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_song_that_hangs_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert render_songs(tmp_path, 1) == 0
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".xml", ".part"}]
+
+
 def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(SettingsError, match=PROGRAM):
@@ -110,8 +121,8 @@ def test_singers_are_drawn_in_the_key_of_the_music(tmp_path: Path, monkeypatch: 
     renderer = Renderer(tmp_path / "manifest.parquet", tmp_path, "train", 3)
     monkeypatch.setattr(clips, "SONG_SHARE", 1.0)
     music = (0.1 * chord[: 30 * SAMPLE_RATE]).astype(np.float32)
-    tonic, scale = key_of(music, SAMPLE_RATE)
-    assert tonic == pytest.approx(9.25, abs=0.1)
+    heard, scale = key_of(music, SAMPLE_RATE)
+    assert heard == pytest.approx(9.25, abs=0.1)
     assert scale == MINOR
     found = []
     for _ in range(20):

@@ -127,6 +127,8 @@ def test_embeddings_are_computed_once_and_a_bad_file_is_one_failure(tmp_path: Pa
     assert len(calls) == 2
     embed_examples(many, embed, store)
     assert len(calls) == 2
+    # Two of them are the same recording: no split may tear them apart.
+    assert kept[0].group == kept[2].group != kept[1].group
 
 
 def test_from_a_csv_to_a_bundle_that_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
     before = load_file(bundle / "heads.safetensors")
     old = json.loads((bundle / "card.json").read_text())
     options = ["refit", str(corpus), "--bundle", str(bundle), "--heads", "instrumentalness,speechiness"]
+    options += ["--version", "9.1"]
     result = CliRunner().invoke(commands, options)
     assert result.exit_code == 0, result.output
     after = load_file(bundle / "heads.safetensors")
@@ -68,6 +69,7 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
         changed = name.startswith(("instrumentalness.", "speechiness."))
         np.testing.assert_array_equal(after[name], values / 2 if changed else values)
     card = json.loads((bundle / "card.json").read_text())
+    assert card["version"] == "9.1"
     assert card["heads"]["speechiness"]["n"] == 77
     assert card["heads"]["energy"] == old["heads"]["energy"]
     assert card["every_second_time_patch"]["instrumentalness"] == {"anew": True}
@@ -85,7 +87,7 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
 def test_below_the_gate_nothing_changes(corpus: Path, bundle: Path) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(SettingsError, match=r"below the gate of 0\.7: happiness"):
-        refit(corpus, corpus / "refit", bundle, ["energy", "happiness"])
+        refit(corpus, corpus / "refit", bundle, ["energy", "happiness"], "2")
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
@@ -93,15 +95,17 @@ def test_embeddings_of_another_encoder_are_refused(corpus: Path, bundle: Path) -
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     (corpus / "refit" / "student.safetensors").write_bytes(b"another encoder")
     with pytest.raises(SettingsError, match="another encoder"):
-        refit(corpus, corpus / "refit", bundle, ["energy"])
+        refit(corpus, corpus / "refit", bundle, ["energy"], "2")
     (corpus / "refit" / "embeddings.safetensors").unlink()
     with pytest.raises(SettingsError, match="no embeddings"):
-        refit(corpus, corpus / "refit", bundle, ["energy"])
+        refit(corpus, corpus / "refit", bundle, ["energy"], "2")
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
 def test_an_unknown_head_is_told(corpus: Path, bundle: Path) -> None:
-    result = CliRunner().invoke(commands, ["refit", str(corpus), "--bundle", str(bundle), "--heads", "energy,mood"])
+    result = CliRunner().invoke(
+        commands, ["refit", str(corpus), "--bundle", str(bundle), "--heads", "energy,mood", "--version", "2"]
+    )
     assert result.exit_code == 2
     assert "mood" in result.output
 

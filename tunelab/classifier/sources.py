@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.lib.format import MAGIC_PREFIX
 from tunelab.classifier.labels import Labels, read_labels
 from tunelab.encoder.bundle import find_bundle
 from tunelab.errors import ClassifierError
+from tunelab.groups import joined
 from tunelab.types import EMBEDDING_SIZE, FloatArray
 
 _ROWS = 4096
@@ -130,6 +131,7 @@ def _from_job(labels: Labels, source: str) -> Labelled:
         for number, key in enumerate(labels.keys):
             wanted.setdefault(os.path.abspath(key), number)
     vectors: dict[int, FloatArray] = {}
+    ids: dict[int, str] = {}
     made_by: set[tuple[str, str]] = set()
     for rows in all_rows(source):
         for name, vector in zip(rows.names, rows.embeddings, strict=True):
@@ -139,6 +141,7 @@ def _from_job(labels: Labels, source: str) -> Labelled:
                 place = wanted.get(os.path.abspath(key))
             if place is not None and place not in vectors:
                 vectors[place] = vector.astype(np.float32)
+                ids[place] = str(name["id"])
                 made_by.add((rows.model, rows.revision))
     if len(made_by) > 1:
         raise _several(made_by)
@@ -146,7 +149,15 @@ def _from_job(labels: Labels, source: str) -> Labelled:
     missing = tuple(key for place, key in enumerate(labels.keys) if place not in vectors)
     model, revision = made_by.pop() if made_by else ("", "")
     embeddings = np.stack([vectors[place] for place in there]) if there else np.zeros((0, EMBEDDING_SIZE), np.float32)
-    return Labelled(labels.take(there), embeddings, model, revision, missing)
+    taken = _copies_together(labels.take(there), [ids[place] for place in there])
+    return Labelled(taken, embeddings, model, revision, missing)
+
+
+def _copies_together(labels: Labels, ids: list[str]) -> Labels:
+    """A table may name copies of a file: they are of one group, or what is measured would have been trained on."""
+    if labels.groups is not None:
+        return replace(labels, groups=tuple(joined(labels.groups, ids)))
+    return labels if len(set(ids)) == len(ids) else replace(labels, groups=tuple(ids))
 
 
 def _open_array(source: Path) -> npt.NDArray[np.floating[Any]]:

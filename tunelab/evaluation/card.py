@@ -29,20 +29,19 @@ LIVENESS: dict[str, Any] = {
 }
 """A seventh head that was dropped before the first release."""
 LIMITS: tuple[str, ...] = (
-    "Trained for little more than four hours on two shared CPU cores, not the model that the design aims at.",
+    "Trained for a few hours on a few cores, not the model that the design aims at.",
     "Its truth is agreement with two other models (vibenet 0.1.0, musicnn 0.1.0) and voice that was added, not with "
     "listeners; it shares their errors.",
     "It learnt from free game music, almost all of it instrumental, much of it played from scores with sound fonts, "
     "and from speech; hardly any real singing.",
     "Singing was made by re-pitching speech; real singing over dense music is often missed.",
-    "Instrumentalness ranks songs better than its values suggest: sung pop and rock get around 50 on average, "
-    "classical music, most of it without a voice, around 80 (the table of means below the listeners' rows).",
+    "Instrumentalness ranks songs better than its values suggest: sung pop and rock get middling values on average "
+    "(the table of means below the listeners' rows).",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",
     "Files that were cut off below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
-    "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness; speechiness can move by "
-    "12 points, acousticness and instrumentalness by 6.",
+    "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness.",
     "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
 )
 
@@ -87,7 +86,7 @@ def head_row(
 def groups_of(known: FloatArray) -> npt.NDArray[np.int64]:
     """Resampling groups of rendered clips ``(n, 4)``: the music's package; a clip of voice alone is its own."""
     packages = known[:, 1].astype(np.int64)
-    return np.where(packages >= 0, packages, 10_000 + np.arange(len(packages)))
+    return np.where(packages >= 0, packages, -1 - np.arange(len(packages)))
 
 
 def make_card(
@@ -98,7 +97,8 @@ def make_card(
     listeners: list[dict[str, Any]],
     every_2nd: Mapping[str, Any],
     reproduce: list[str],
-    version: str = "0",
+    name: str,
+    version: str,
 ) -> dict[str, Any]:
     """Assemble ``card.json`` from measured parts."""
     rows = {head: dict(row) for head, row in heads.items()} | {"liveness": LIVENESS}
@@ -106,7 +106,7 @@ def make_card(
         if not row["shipped"]:
             row.setdefault("why", "below the gate of 0.7 on the held-out split")
     return {
-        "name": "tunelab-v1",
+        "name": name,
         "version": version,
         "summary": "Mood scores and a 768-number embedding, distilled from vibenet and musicnn on free game music, "
         "speech and mixes of both; the truth behind the held-out figures is agreement with these teachers.",
@@ -147,7 +147,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "Real songs that were never trained on, scored as the service does. A look at the teachers' answers for them",
         "helped to set how much tags and genres count in the labels, so these rows are not blind.",
         "",
-        "| head | measure | tunelab-v1 | 95 % interval | n | vibenet 0.1.0 |",
+        f"| head | measure | {card['name']} | 95 % interval | n | vibenet 0.1.0 |",
         "|---|---|---|---|---|---|",
     ]
     for row in card["listeners"]:
@@ -215,7 +215,7 @@ PROBES = {
     "key": "tonic of rendered scores",
     "mode": "major or minor of rendered scores",
     "tempo": "quarter of the tempos of rendered scores",
-    "instrument": "instrument family of rendered melodies",
+    "instrument": "family of the leading instrument of rendered pieces",
 }
 """What the embedding is probed for: names in the card."""
 

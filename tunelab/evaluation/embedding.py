@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tunelab.errors import SettingsError
 from tunelab.evaluation.probes import rendered, spoken
+from tunelab.evaluation.scoring import read_song
 from tunelab.types import FloatArray
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def embedding_report(
     are enough of them. The encoder heard most of the corpus, so all these say less than the genres.
 
     Raises:
-        FileNotFoundError: no training clips are rendered.
+        SettingsError: no training clips are rendered.
     """
     from tunelab.encoder.bundle import Bundle
     from tunelab.evaluation.listeners import read_labels
@@ -137,9 +138,7 @@ def embedding_report(
 
 def song_features(bundle: Bundle, paths: list[Path]) -> dict[str, FloatArray]:
     """:func:`window_features` of audio files at the bundle's rate."""
-    import soundfile as sf
-
-    return window_features(bundle, (sf.read(path, dtype="float32")[0] for path in paths))
+    return window_features(bundle, (read_song(path, bundle.mel.sampling_rate) for path in paths))
 
 
 def window_features(bundle: Bundle, windows: Iterable[FloatArray]) -> dict[str, FloatArray]:
@@ -178,7 +177,7 @@ def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, Fl
         The features, and the number of each clip's package.
 
     Raises:
-        FileNotFoundError: there are none.
+        SettingsError: there are none.
     """
     from safetensors import safe_open
 
@@ -194,7 +193,7 @@ def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, Fl
         places += [(path, int(row)) for row in rows]
         packages += known[rows, 1].astype(int).tolist()
     if not places:
-        raise FileNotFoundError("no training clips: render them first")
+        raise SettingsError("no training clips: render them first")
     chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
     encode = load_engine(bundle)
     embeddings, statistics, vibenets = [], [], []

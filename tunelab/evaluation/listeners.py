@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunelab.errors import SettingsError
 from tunelab.evaluation.metrics import AGREEMENT, Metric, auc, pearson, spearman, with_intervals
 from tunelab.types import FloatArray
 
@@ -148,10 +149,17 @@ class ListenerFigure:
 
 
 def read_labels(folder: Path) -> Table:
-    """``labels.csv`` of a validation folder as a DataFrame; its column ``path`` is relative to the folder."""
+    """``labels.csv`` of a validation folder as a DataFrame; its column ``path`` is relative to the folder.
+
+    Raises:
+        SettingsError: there is none.
+    """
     import pandas as pd
 
-    return pd.read_csv(folder / "labels.csv")
+    table = folder / "labels.csv"
+    if not table.is_file():
+        raise SettingsError(f"{folder.name} has no labels.csv: docs/training.md says what a validation folder holds")
+    return pd.read_csv(table)
 
 
 def groups_of(table: Table) -> npt.NDArray[Any]:

@@ -67,13 +67,15 @@ def interval(
 
     Returns:
         The 2.5th and 97.5th percentile over ``draws`` resamples; the same for the same seed. NaN where the metric is
-        not defined on any of them.
+        not defined on any of them, and where there is one group, of which all resamples are alike.
     """
     score, truth = np.asarray(score), np.asarray(truth)
     labels = np.arange(len(score)) if groups is None else np.unique(groups, return_inverse=True)[1]
     members = [np.flatnonzero(labels == group) for group in range(int(labels.max()) + 1)]
     # Of single clips the draw itself is the index; it is also much quicker.
     alone = np.concatenate(members) if len(members) == len(score) else None
+    if len(members) < 2:
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(draws):

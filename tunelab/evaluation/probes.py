@@ -84,12 +84,15 @@ def _clips(root: Path, paths: list[str], samples: int) -> Iterator[FloatArray]:
 
 
 def rendered(corpus: Path, samples: int) -> Known:
-    """The first seconds of pieces that were rendered from scores: key, mode, tempo and the melody's instrument."""
+    """The first seconds of pieces that were rendered from scores: key, mode, tempo and instrument.
+
+    The instrument is the one that plays the melody; without one, the one with the most notes.
+    """
     import pandas as pd
 
     tables = []
     for path in sorted((corpus / "un").glob(f"{PREFIX}*/{PIECES}")):
-        table = pd.read_csv(path, converters={"programs": _melody})
+        table = pd.read_csv(path, converters={"programs": _leading})
         tables.append(table.assign(path=[path.parent / name for name in table.file]))
     if not tables:
         return Known([], {})
@@ -105,7 +108,7 @@ def rendered(corpus: Path, samples: int) -> Known:
     return Known((_read(path, samples) for path in pieces.path), labels)
 
 
-def _melody(programs: str) -> int:
+def _leading(programs: str) -> int:
     return int(programs.strip("()").split(",")[0])
 
 

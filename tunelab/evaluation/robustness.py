@@ -14,6 +14,7 @@ import soxr
 from safetensors.numpy import load_file
 
 from tunelab.analyzer import Analyzer
+from tunelab.errors import SettingsError
 from tunelab.types import HEADS, FloatArray
 
 Points = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -105,11 +106,11 @@ def held_out_clips(folder: Path, count: int) -> list[FloatArray]:
     """Audio of ``count`` held-out clips, evenly spread over the rendered shards, as float32 at 16 kHz.
 
     Raises:
-        FileNotFoundError: there are none.
+        SettingsError: there are none.
     """
     shards = sorted((folder / "audio").glob("heldout-*.safetensors"))
     if not shards:
-        raise FileNotFoundError("no held-out clips: render them first")
+        raise SettingsError("no held-out clips: render them first")
     rows = [row for path in shards for row in load_file(path)["audio"]]
     chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
     return [rows[number].astype(np.float32) / 32767 for number in chosen]

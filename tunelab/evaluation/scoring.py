@@ -14,6 +14,7 @@ from tunelab.audio.mel import LogMel
 from tunelab.encoder import load_engine
 from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
+from tunelab.errors import SettingsError
 from tunelab.evaluation.listeners import read_labels
 from tunelab.heads.mlp import load_heads
 from tunelab.training.precision import quick_arithmetic
@@ -35,7 +36,7 @@ def score_folder(
         head -> float32, shape ``(n,)``, 0..1, in the order of the labels.
 
     Raises:
-        ValueError: a clip has another sampling rate than the bundle.
+        SettingsError: a clip cannot be read, or has another sampling rate than the bundle.
         EngineError: OpenVINO cannot run in that precision here.
     """
     if time_stride is not None:
@@ -46,14 +47,28 @@ def score_folder(
     scores: dict[str, list[float]] = {head: [] for head in heads.names}
     size = bundle.mel.num_samples
     for path in read_labels(validation).path:
-        samples, rate = sf.read(validation / path, dtype="float32")
-        if rate != bundle.mel.sampling_rate:
-            raise ValueError(f"{path} has {rate} Hz, the bundle wants {bundle.mel.sampling_rate} Hz")
+        samples = read_song(validation / path, bundle.mel.sampling_rate)
         start = max(0, (len(samples) - size) // 2)
         window = np.resize(samples[start : start + size], size)
         for head, value in heads(encode(mel(window)[None])[0]).items():
             scores[head].append(value)
     return {head: np.array(values, np.float32) for head, values in scores.items()}
+
+
+def read_song(path: Path, rate: int) -> FloatArray:
+    """A validation clip as mono samples, float32, shape ``(n,)``.
+
+    Raises:
+        SettingsError: it cannot be read, or has another sampling rate.
+    """
+    try:
+        samples, found = sf.read(path, dtype="float32", always_2d=True)
+    except (OSError, sf.LibsndfileError) as error:
+        raise SettingsError(f"{path.name} cannot be read: {error}") from None
+    if found != rate:
+        raise SettingsError(f"{path.name} has {found} Hz, the bundle wants {rate} Hz")
+    mono: FloatArray = samples.mean(axis=1)
+    return mono
 
 
 def _reference(bundle: Bundle) -> Callable[[FloatArray], FloatArray]:

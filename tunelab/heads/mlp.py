@@ -88,6 +88,8 @@ def load_heads(bundle: Bundle) -> Heads:
         heads = Heads(load_file(path))
     except (SafetensorError, OSError) as error:
         raise BundleInvalid(f"{HEADS_FILE} cannot be read as safetensors") from error
+    except (TypeError, KeyError) as error:  # bfloat16, of which NumPy knows nothing
+        raise BundleInvalid(f"{HEADS_FILE} must hold float32, or another type that NumPy has") from error
     if heads.width != bundle.shape.hidden_size:
         raise BundleInvalid(f"{HEADS_FILE} takes {heads.width} numbers, the encoder gives {bundle.shape.hidden_size}")
     return heads

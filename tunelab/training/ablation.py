@@ -14,7 +14,7 @@ from tunelab.evaluation.embedding import participation_ratio
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.config import PretrainConfig
 from tunelab.training.embed import embed_mels, load_student
-from tunelab.training.heads import train_head
+from tunelab.training.heads import development_clips, train_head
 from tunelab.training.kinds import KINDS, LAYERED
 from tunelab.training.labels import Labeller
 from tunelab.training.objectives import Objective
@@ -26,8 +26,6 @@ FITTED = 1000
 """Training clips that the heads are fitted on, evenly spread."""
 TIME_STRIDE = 4
 """Every fourth time patch is looked at, as in training."""
-DEVELOPMENT = 5
-"""Every fifth of them chooses the epoch instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def judge(run: Path, train: Mapping[str, Any], heldout: Mapping[str, Any]) -> di
     labeller = Labeller.measure(*answers)
     labels = labeller(*(values[spread] for values in answers))
     truth = labeller(*answers_of(heldout))
-    development = np.arange(len(spread)) % DEVELOPMENT == 0
+    development = development_clips(train["known"][spread])
     r = {}
     for head in HEADS:
         parts = [(fitted[chosen], labels[head][chosen]) for chosen in (~development, development)]

@@ -116,6 +116,8 @@ def clips(
 
     shares = kinds_from(kinds)
     compile_ahead()
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+        raise typer.BadParameter("numbers, separated by commas", param_hint="--seeds")
     numbers = [int(seed) for seed in seeds.split(",")]
     # An executor, for a pool of multiprocessing waits for ever where a process was killed.
     with ProcessPoolExecutor(len(numbers), multiprocessing.get_context("spawn")) as pool:
@@ -142,7 +144,7 @@ def tag(corpus: Corpus, processes: Annotated[int, typer.Option(min=1, help="Proc
 @commands.command("pretrain")
 def pretrain(
     corpus: Corpus,
-    minutes: Annotated[float, typer.Option(help="Time budget.")] = 44.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time budget.")] = 44.0,
     run: Annotated[str, typer.Option(help="Name of the run, a folder in CORPUS.")] = "run1",
     init: Annotated[Path | None, typer.Option(help="A bundle whose encoder to go on from.")] = None,
     masked: Annotated[float, typer.Option(min=0, help="Weight of the masked objective.")] = 0.0,
@@ -189,7 +191,7 @@ def average(
 @commands.command("ablate")
 def ablate(
     corpus: Corpus,
-    minutes: Annotated[float, typer.Option(help="Time budget of each run.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time budget of each run.")] = 5.0,
     only: Annotated[str, typer.Option(help="Names of the runs, comma-separated; by default all.")] = "",
 ) -> None:
     """Short runs from nothing that differ in one choice each, and a table of what they reach. Call again to resume."""
@@ -253,7 +255,9 @@ def train(
         typer.echo(f"{path}: {reason}", err=True)
     tensors, rows = fit(kept, embeddings)
     for head, row in rows.items():
-        figures = f"r {row['pearson_r']:.3f} {row['ci95']}, n = {row['n']}" if "pearson_r" in row else str(row["why"])
+        figures = str(row.get("why"))
+        if "pearson_r" in row:
+            figures = f"r {row['pearson_r']:.3f} {row.get('ci95', '(no interval: one group)')}, n = {row['n']}"
         typer.echo(f"{head:17} {figures} {'shipped' if row['shipped'] else 'dropped'}")
     if not tensors:
         typer.echo("no head passed the gate: nothing was written", err=True)
@@ -267,11 +271,12 @@ def write(
     corpus: Corpus,
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
     run: Annotated[str, typer.Option(help="Name of the pre-training run.")] = "run1",
+    version: Annotated[str, typer.Option(help="Of the bundle, for its card.")] = "1",
 ) -> None:
     """Train the shipped heads on the corpus and write the bundle with its card."""
     from tunelab.training.finish import write_bundle
 
-    card = write_bundle(corpus, corpus / run, out)
+    card = write_bundle(corpus, corpus / run, out, version)
     for head, row in card["heads"].items():
         interval = row.get("ci95", "")
         typer.echo(f"{head:17} r {row['pearson_r']:.3f} {interval} {'shipped' if row['shipped'] else 'dropped'}")
@@ -282,6 +287,7 @@ def refit(
     corpus: Corpus,
     bundle: Annotated[Path, typer.Option(help="The bundle's folder; it is changed.")],
     heads: Annotated[str, typer.Option(help="Which heads, comma-separated.")],
+    version: Annotated[str, typer.Option(help="Of the changed bundle, for its card.")],
     run: Annotated[str, typer.Option(help="Name of a run, a folder in CORPUS, for the embeddings.")] = "refit",
 ) -> None:
     """Fit some heads of a bundle anew on the rendered clips; its encoder and the other heads stay as they are."""
@@ -294,7 +300,7 @@ def refit(
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(HEADS)}", param_hint="--heads")
     run_of_bundle(bundle, corpus / run)
     embed_clips(corpus / "clips", corpus / run)
-    for head, row in fit_again(corpus, corpus / run, bundle, names).items():
+    for head, row in fit_again(corpus, corpus / run, bundle, names, version).items():
         typer.echo(f"{head:17} r {row['pearson_r']:.3f} {row['ci95']}")
 
 

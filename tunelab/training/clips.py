@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.errors import SettingsError
 from tunelab.training.augment import DRIVEN, EQUALISER_HZ, as_recorded, end_band, equalise
+from tunelab.training.corpus import package_number
 from tunelab.training.festival import key_of_song
 from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KIND_WEIGHTS, KINDS, LAYERED, NO_VOICE
 from tunelab.training.rap import beats_of, grid_of, rap
@@ -75,7 +76,8 @@ AUDIO = "audio"
 class Clip:
     """One rendered clip; ``voice`` and ``speech`` are the loudness shares 0..1 of any voice and of spoken voice.
 
-    Half of a rapped voice counts as spoken. ``heard`` is what the student gets: ``samples``, which the teachers judge,
+    ``package`` is the music's :func:`tunelab.training.corpus.package_number`, or -1. Half of a rapped voice counts as
+    spoken. ``heard`` is what the student gets: ``samples``, which the teachers judge,
     but for the top of the band in some.
     """
 
@@ -110,7 +112,6 @@ class Renderer:
         import pandas as pd
 
         table = pd.read_parquet(manifest)
-        self._packages = sorted(set(table.package))
         table = table[table.split == split]
         self._root, self._rng, self._augment = root, np.random.default_rng(seed), split == "train"
         self._music = [group for _, group in table[table.kind == "music"].groupby("package")]
@@ -135,7 +136,7 @@ class Renderer:
     def clip(self) -> Clip:
         """Draw the next clip."""
         rng = self._rng
-        name, package = str(rng.choice(self._kinds, p=self._kind_shares)), -1
+        name, package = str(rng.choice(self._kinds, p=self._kind_shares)), ""
         kind = KINDS[name]
         music = np.zeros(CLIP_SAMPLES, np.float32)
         if "music" in name or name == LAYERED:
@@ -163,14 +164,15 @@ class Renderer:
         # The teachers hear what the student hears: a peak of 1.
         samples = samples / np.float32(max(float(np.abs(samples).max()), 1e-6))
         speech = share if "speech" in name else RAP_IS_SPEECH * share if "rapped" in name else 0.0
-        if name == "music" and self._packages[package].startswith((ACOUSTIC, ELECTRONIC)):
-            kind = ACOUSTIC_SCORE if self._packages[package].startswith(ACOUSTIC) else ELECTRONIC_SCORE
+        if name == "music" and package.startswith((ACOUSTIC, ELECTRONIC)):
+            kind = ACOUSTIC_SCORE if package.startswith(ACOUSTIC) else ELECTRONIC_SCORE
         heard = samples
         if self._augment and rng.random() < BAND_SHARE:
             heard = end_band(samples, rng.uniform(*BAND_HZ))
-        return Clip(samples, heard, kind, package, share, speech, (loud * share).astype(np.float32))
+        number = package_number(package) if package else -1
+        return Clip(samples, heard, kind, number, share, speech, (loud * share).astype(np.float32))
 
-    def _draw_music(self) -> tuple[FloatArray, int]:
+    def _draw_music(self) -> tuple[FloatArray, str]:
         for _ in range(20):
             group = self._music[int(self._rng.choice(len(self._music), p=self._shares))]
             row = group.iloc[int(self._rng.integers(len(group)))]
@@ -181,7 +183,7 @@ class Renderer:
                     # What is known to be acoustic stays so.
                     driven = 0.0 if row.package.startswith(ACOUSTIC) else DRIVEN
                     music = as_recorded(music, self._rng, driven=driven)
-                return music, self._packages.index(row.package)
+                return music, str(row.package)
         raise RuntimeError("twenty tracks in a row could not be read")
 
     def _read(self, path: str, start_s: float, seconds: float) -> FloatArray:

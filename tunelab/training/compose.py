@@ -57,7 +57,7 @@ class Piece:
         metre: quarter notes per bar.
         tonic: pitch class, 0 is C.
         mode: ``major`` or ``minor``.
-        programs: General MIDI programs of melody, accompaniment and bass.
+        programs: General MIDI programs of those that play: melody, accompaniment, bass.
         drums: whether a drum kit plays.
     """
 
@@ -66,7 +66,7 @@ class Piece:
     metre: int
     tonic: int
     mode: str
-    programs: tuple[int, int, int]
+    programs: tuple[int, ...]
     drums: bool
 
 
@@ -103,7 +103,8 @@ def compose(rng: np.random.Generator, *, electronic: bool, seconds: float) -> Pi
             writer.melody(bar, root, phrase)
         if drums:
             writer.drum(bar, density)
-    return Piece(writer.file(tempo, (melody, chords, bass)), tempo, metre, tonic, mode, (melody, chords, bass), drums)
+    programs = (melody,) * has_melody + (chords,) + (bass,) * has_bass
+    return Piece(writer.file(tempo, (melody, chords, bass)), tempo, metre, tonic, mode, programs, drums)
 
 
 class _Writer:

@@ -94,6 +94,11 @@ def split_of(package: str) -> str:
     return "heldout" if digest[0] % SPLIT_MODULUS == 0 else "train"
 
 
+def package_number(package: str) -> int:
+    """A number that clips know their package by, below 2 ** 24 so that float32 holds it; the name alone decides it."""
+    return int.from_bytes(hashlib.sha256(package.encode()).digest()[:3], "big")
+
+
 def unpack_archives(package: Path) -> None:
     """Unpack long audio members of zip containers beside them, once."""
     for archive in sorted(package.rglob("*")):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from tunelab.types import HEADS
 
@@ -58,8 +60,8 @@ def read_csv(table: Path, audio: Path) -> list[Example]:
     Raises:
         DatasetError: no such columns, or a value that is no number in range.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    with _opened(table) as file:
+        rows = list(csv.DictReader(file, restval=""))
     names = set(rows[0]) if rows else set()
     columns = {head: name for head in HEADS for name in (head, COLUMN.get(head, head)) if name in names}
     if "path" not in names or not columns:
@@ -75,6 +77,8 @@ def read_csv(table: Path, audio: Path) -> list[Example]:
         split = row.get("split") or None
         if split is not None and split not in SPLITS:
             raise DatasetError(f"{table.name}, line {number + 2}: split must be one of {', '.join(SPLITS)}")
+        if not row["path"]:
+            raise DatasetError(f"{table.name}, line {number + 2}: no path")
         path = audio / row["path"]
         examples.append(Example(path, labels, row.get("group") or row.get("artist") or str(path), split))
     return _existing(examples)
@@ -86,7 +90,7 @@ def read_fma(table: Path, audio: Path) -> list[Example]:
     Raises:
         DatasetError: the header is another one.
     """
-    with table.open(newline="", encoding="utf-8") as file:
+    with _opened(table) as file:
         rows = csv.reader(file)
         header = [next(rows, []) for _ in range(3)]
         if len(header[2]) < 2 or header[0][1:2] != ["echonest"]:
@@ -99,14 +103,12 @@ def read_fma(table: Path, audio: Path) -> list[Example]:
             raise DatasetError(f"{table.name}: the six audio features are not there")
         examples = []
         for row in rows:
-            if not row or not row[0].isdigit():
+            if not row or not row[0].isdecimal():
                 continue
+            if len(row) < len(header[0]):
+                raise DatasetError(f"{table.name}, line {rows.line_num}: fewer columns than the header has")
             track = int(row[0])
-            labels = {
-                head: float(row[features[COLUMN.get(head, head)]])
-                for head in HEADS
-                if row[features[COLUMN.get(head, head)]]
-            }
+            labels = _labels(table, rows.line_num, {name: row[place] for name, place in features.items()})
             group = row[artist] if artist is not None and row[artist] else str(track)
             examples.append(Example(audio / f"{track:06d}"[:3] / f"{track:06d}.mp3", labels, group))
     return _existing(examples)
@@ -118,8 +120,8 @@ def read_spotify(table: Path, audio: Path) -> list[Example]:
     Raises:
         DatasetError: a column is missing.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
+    with _opened(table) as file:
+        rows = csv.DictReader(file, restval="")
         needed = {"track_id", "artists", *(COLUMN.get(head, head) for head in HEADS)}
         if missing := needed - set(rows.fieldnames or ()):
             raise DatasetError(f"{table.name}: columns are missing: {', '.join(sorted(missing))}")
@@ -128,7 +130,7 @@ def read_spotify(table: Path, audio: Path) -> list[Example]:
         for row in rows:
             # A track stands there once for each of its genres.
             if (path := files.get(row["track_id"])) is not None:
-                labels = {head: float(row[COLUMN.get(head, head)]) for head in HEADS}
+                labels = _labels(table, rows.line_num, row)
                 examples[row["track_id"]] = Example(path, labels, row["artists"].split(";")[0])
     return list(examples.values())
 
@@ -153,13 +155,18 @@ def read_jamendo(table: Path, audio: Path) -> list[Example]:
 
 def _jamendo(table: Path, audio: Path, split: str | None) -> list[Example]:
     examples = []
-    with table.open(newline="", encoding="utf-8") as file:
-        header = next(file, "").rstrip("\n").split("\t")
+    with _opened(table) as file:
+        header = next(file, "").rstrip("\r\n").split("\t")
         if header[:4] != ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH"]:
             raise DatasetError(f"{table.name}: not a table of MTG-Jamendo")
-        for line in file:
+        for number, line in enumerate(file, start=2):
+            if not line.strip():
+                continue
             # The last column goes on as long as there are tags.
-            _, artist, _, path, _, *tags = line.rstrip("\n").split("\t")
+            columns = line.rstrip("\r\n").split("\t")
+            if len(columns) < 5:
+                raise DatasetError(f"{table.name}, line {number}: fewer than five columns")
+            _, artist, _, path, _, *tags = columns
             names = {tag.rpartition("---")[2] for tag in tags}
             labels = {}
             for head, (high, low) in MOODS.items():
@@ -192,6 +199,26 @@ LOADERS: dict[str, Callable[[Path, Path], list[Example]]] = {
     "gtzan-speech": read_gtzan_speech,
 }
 """Name of the format -> loader, called with the table (or folder) and the folder of the audio."""
+
+
+@contextmanager
+def _opened(table: Path) -> Iterator[TextIO]:
+    """A table as text, with a byte order mark or without; what is no such text is told."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            yield file
+    except UnicodeDecodeError:
+        raise DatasetError(f"{table.name}: it is not UTF-8; save it as UTF-8 first") from None
+    except csv.Error as error:
+        raise DatasetError(f"{table.name}: {error}") from None
+
+
+def _labels(table: Path, line: int, row: Mapping[str, str]) -> dict[str, float]:
+    """Labels of the heads from a row of published features, 0..1; an empty cell is none."""
+    values = {head: _number(table, line, row[COLUMN.get(head, head)]) for head in HEADS}
+    if too_much := [head for head, value in values.items() if value is not None and value > 1]:
+        raise DatasetError(f"{table.name}, line {line}: {', '.join(too_much)} above 1")
+    return {head: value for head, value in values.items() if value is not None}
 
 
 def _number(table: Path, line: int, text: str | None) -> float | None:

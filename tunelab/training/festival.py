@@ -43,6 +43,7 @@ HEAD = """<?xml version="1.0"?>
 NOTES = (28, 48)
 """Of a song, from and to."""
 BEATS = (0.5, 1.0, 1.0, 1.0, 2.0)
+TIMEOUT_S = 60
 REST = 0.12
 """How often a rest of a beat follows a note."""
 
@@ -53,7 +54,7 @@ def render_songs(out: Path, count: int) -> int:
     Keys take turns; a file's name tells which one it is: ``07-minor-0003.wav`` is in G minor.
 
     Returns:
-        Songs sung now; those at which festival crashed are left out.
+        Songs sung now; those at which festival crashed or hung are left out.
 
     Raises:
         SettingsError: festival, or one of the voices, is missing.
@@ -76,12 +77,17 @@ def render_songs(out: Path, count: int) -> int:
             score, partial = audio.with_suffix(".xml"), audio.with_suffix(".part")
             score.write_text(song(rng, language, tonic, MODES[mode], float(rng.uniform(*lowest))))
             command = [program, "-eval", f"(voice_{voice})", "-mode", "singing", "-o", str(partial), str(score)]
-            done = subprocess.run(command, check=False, capture_output=True, timeout=120)  # noqa: S603
-            score.unlink()
+            try:
+                done = subprocess.run(command, check=False, capture_output=True, timeout=TIMEOUT_S)  # noqa: S603
+                failure = f"ended with {done.returncode}" if done.returncode else ""
+            except subprocess.TimeoutExpired:
+                failure = f"took more than {TIMEOUT_S} s"
+            finally:
+                score.unlink()
             # Some syllables crash some voices. Without its voice it writes nothing and says that all is well.
-            if done.returncode != 0:
+            if failure:
                 partial.unlink(missing_ok=True)
-                log.warning("%s: no song %d: festival ended with %d", voice, number, done.returncode)
+                log.warning("%s: no song %d: festival %s", voice, number, failure)
                 continue
             if not partial.exists():
                 raise SettingsError(f"festival has no voice {voice}: it is in the package {package}")

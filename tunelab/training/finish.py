@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,19 @@ from tunelab.evaluation.card import LIMITS, card_markdown, dropped, groups_of, h
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_embeddings, load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
-from tunelab.training.heads import GATE, match_spread, passes_gate, predict, train_head
+from tunelab.training.heads import GATE, development_clips, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, sources
 from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
 
-DEVELOPMENT_MODULUS = 7
-REPRODUCE = [
+CORPUS_STEPS = (
     ".venv/bin/pip install -e '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
     ".venv/bin/pip install --no-deps musicnn==0.1.0",
     "tunelab corpus build CORPUS",
     "tunelab corpus scores CORPUS && tunelab corpus grooves CORPUS --count 260",
-    "tunelab corpus voices CORPUS && tunelab corpus list CORPUS",
-    "# seconds as rendered: how many clips they give depends on the machine",
-    "tunelab clips CORPUS --seconds 1140 --heldout-seconds 60 --seeds 15,16",
-    "tunelab tag CORPUS",
-    "# from the encoder of 1.4.0, which such commands had made in 43 minutes from 1.3.1, that in 45 from 1.2.0, that "
-    "in 66 from 1.1.0, and that in 44 from nothing",
-    "tunelab pretrain CORPUS --minutes 52 --run run9 --init models/tunelab-v1",
-    "tunelab bundle CORPUS --run run9 --out models/tunelab-v1",
-    "tunelab quantise models/tunelab-v1 CORPUS/clips",
-    "tunelab evaluate --bundle models/tunelab-v1 --validation VALIDATION",
-    "tunelab compare-precisions --bundle models/tunelab-v1 --validation VALIDATION",
-    "tunelab robustness --bundle models/tunelab-v1 --clips CORPUS/clips",
-    "tunelab embedding --bundle models/tunelab-v1 --clips CORPUS/clips --validation VALIDATION --corpus CORPUS",
-    "tunelab liveness CORPUS --bundle models/tunelab-v1",
-]
-VERSION = "1.5.0"
+    "tunelab corpus voices CORPUS && tunelab corpus songs CORPUS && tunelab corpus list CORPUS",
+)
+"""How a corpus is made, whatever is trained on it."""
 OF_SCORES = frozenset({"listeners", "means", "int8", "robustness"})
 """Parts of a card that other heads make untrue."""
 
@@ -57,9 +43,7 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
     labeller = Labeller.measure(arrays["train_scores"], arrays["train_tags"], known)
     labels = labeller(arrays["train_scores"], arrays["train_tags"], known)
     truth = labeller(arrays["heldout_scores"], arrays["heldout_tags"], held)
-    # Development clips choose the epoch: whole packages, and every seventh clip of voice alone.
-    keys = np.where(known[:, 1] >= 0, known[:, 1], np.arange(len(known)))
-    development = keys.astype(int) % DEVELOPMENT_MODULUS == 0
+    development = development_clips(known)
     music = held[:, 0] == 0
     tensors: dict[str, FloatArray] = {}
     rows: dict[str, Any] = {}
@@ -89,13 +73,51 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
     return tensors, rows, halves
 
 
-def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
+def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str) -> list[str]:
+    """The commands that make a bundle, for its card.
+
+    Args:
+        facts: what ``run.json`` holds.
+        seeds: of the rendered clips.
+        run: its name.
+        bundle: name of the bundle.
+    """
+    config = facts["config"]
+    init = f" --init models/{Path(config['init']).name}" if config["init"] else ""
+    begun, before = [], facts.get("before", {})
+    while before:
+        begun.append(f"{before.get('version', '?')} ({before['minutes']:.0f} min)" if "minutes" in before else "?")
+        before = before.get("before", {})
+    return [
+        *CORPUS_STEPS,
+        f"# {facts['clips']} training clips; how many that are in a second depends on the machine",
+        f"tunelab clips CORPUS --seeds {','.join(seeds)} --seconds 660",
+        "tunelab tag CORPUS",
+        *([f"# from the encoder of {', which went on from that of '.join(begun)}"] if begun else []),
+        f"tunelab pretrain CORPUS --minutes {config['minutes']:g} --run {run}{init}",
+        f"tunelab bundle CORPUS --run {run} --out models/{bundle}",
+        f"tunelab quantise models/{bundle} CORPUS/clips",
+        f"tunelab evaluate --bundle models/{bundle} --validation VALIDATION",
+        f"tunelab compare-precisions --bundle models/{bundle} --validation VALIDATION",
+        f"tunelab robustness --bundle models/{bundle} --clips CORPUS/clips",
+        f"tunelab embedding --bundle models/{bundle} --clips CORPUS/clips --validation VALIDATION --corpus CORPUS",
+        f"tunelab liveness CORPUS --bundle models/{bundle}",
+    ]
+
+
+def seeds_of(clips: Path) -> list[str]:
+    """Seeds of the training clips in a folder."""
+    return sorted({str(int(path.name.split("-")[1])) for path in clips.glob("train-*.safetensors")}, key=int)
+
+
+def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> dict[str, Any]:
     """Write the whole bundle but the card's rows of listeners, which ``tunelab evaluate`` fills in.
 
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
         run: a finished run with ``embeddings.safetensors``.
-        bundle: the folder to write.
+        bundle: the folder to write; its name is the bundle's.
+        version: of the bundle.
 
     Raises:
         SettingsError: the run's encoder is pooled otherwise or has another width than bundles have, or the embeddings
@@ -121,7 +143,7 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         # Where it lay on the machine that trained it is nobody's business.
         training["config"] = facts["config"] | {"init": Path(facts["config"]["init"]).name}
     training |= {
-        "machine": "2 CPU cores shared with other work, no GPU",
+        "machine": f"{facts['config']['workers']} threads on a CPU",
         "teachers": ["vibenet 0.1.0", "musicnn 0.1.0"],
         "corpus": counts,
     }
@@ -131,14 +153,15 @@ def write_bundle(corpus: Path, run: Path, bundle: Path) -> dict[str, Any]:
         heads=rows,
         listeners=[],
         every_2nd=halves,
-        reproduce=REPRODUCE,
-        version=VERSION,
+        reproduce=steps(facts, seeds_of(corpus / "clips"), run.name, bundle.name),
+        name=bundle.name,
+        version=version,
     )
     _write_card(bundle, card)
     return card
 
 
-def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[str, Any]:
+def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: str) -> dict[str, Any]:
     """Fit some heads of a bundle anew, on embeddings by its own encoder; encoder and other heads stay as they are.
 
     What the card says of scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is
@@ -149,6 +172,7 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[s
         run: of :func:`tunelab.training.embed.run_of_bundle`, with ``embeddings.safetensors``.
         bundle: the folder that is changed: its heads' weights, their rows of the card, and the packages that it names.
         names: of :data:`tunelab.types.HEADS`.
+        version: of the changed bundle.
 
     Returns:
         The card's new rows by head.
@@ -167,12 +191,11 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str]) -> dict[s
     parts = {
         "listeners": [],
         "training": card["training"] | {"fitted_anew": {"heads": list(names), "corpus": counts}},
-        "version": VERSION,
+        "version": version,
         "heads": card["heads"] | new,
         "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in names},
         "dropped": dropped(card["heads"] | new),
         "limits": list(LIMITS),
-        "reproduce": REPRODUCE,
     }
     still_true = {name: value for name, value in card.items() if name not in OF_SCORES}
     _write_card(bundle, still_true | parts)

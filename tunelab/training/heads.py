@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -21,6 +22,7 @@ CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness", "liveness"})
 GATE = 0.7
 """Least Pearson r on the held-out split with which a head is exported."""
 HIDDEN = 256
+DEVELOPMENT_MODULUS = 7
 AVERAGED = 0.995
 """What each step keeps of the weights' moving average, which is what is shipped: on packages that a head was not fitted
 to it mostly agrees better with the labels than the last weights do."""
@@ -107,6 +109,17 @@ def train_head(
         f"{head}.output.bias": best_state["3.bias"].numpy().astype(np.float32),
     }
     return TrainedHead(tensors, predict(tensors, head, heldout), best_epoch + 1, best)
+
+
+def development_clips(known: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which training clips choose the epoch: those of whole packages, and every seventh clip of voice alone.
+
+    Args:
+        known: shape ``(n, 4)``, as rendered clips have it: kind, package (-1 for none), shares of voice and of speech.
+    """
+    groups = np.where(known[:, 1] >= 0, known[:, 1], np.arange(len(known)))
+    chosen: npt.NDArray[np.bool_] = groups.astype(int) % DEVELOPMENT_MODULUS == 0
+    return chosen
 
 
 def predict(tensors: Mapping[str, FloatArray], head: str, embeddings: FloatArray) -> FloatArray:

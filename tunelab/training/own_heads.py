@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from tunelab.audio.extract import MelExtractor
 from tunelab.encoder import load_engine
 from tunelab.encoder.bundle import CONFIG, PREPROCESSOR, RANGES, WEIGHTS, Bundle
 from tunelab.errors import TuneLabError
-from tunelab.evaluation.metrics import auc, ccc, interval, pearson, rmse, spearman
+from tunelab.evaluation.metrics import AGREEMENT, auc, interval, pearson
+from tunelab.groups import joined
 from tunelab.training.datasets import Example, by_head
 from tunelab.training.embedding_store import EmbeddingStore
 from tunelab.training.export import write_heads, write_json
@@ -57,7 +60,8 @@ def embed_examples(
         told: called with the number of files done.
 
     Returns:
-        The examples that are left, their embeddings ``(n, 768)`` in the same order, and the failures.
+        The examples that are left, their embeddings ``(n, 768)`` in the same order, and the failures. Files of the same
+        bytes are in one group, so that a split does not train on what it measures.
     """
     kept: list[Example] = []
     ids: list[str] = []
@@ -73,6 +77,8 @@ def embed_examples(
         except (TuneLabError, OSError) as error:
             failures[str(example.path)] = str(error)
         told(number)
+    groups = joined([example.group for example in kept], ids)
+    kept = [replace(example, group=group) for example, group in zip(kept, groups, strict=True)]
     return kept, store.read(ids), failures
 
 
@@ -130,22 +136,23 @@ def _why_not(count: int, part: Mapping[str, npt.NDArray[np.bool_]]) -> str:
 
 
 def _row(head: str, score: FloatArray, truth: FloatArray, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
-    r = pearson(score, truth)
-    low, high = interval(pearson, score, truth, groups)
+    measures = {name: metric(score, truth) for name, metric in AGREEMENT.items()}
+    ci95 = interval(pearson, score, truth, groups)
     row: dict[str, Any] = {
-        "shipped": passes_gate(r),
+        "shipped": passes_gate(measures["pearson_r"]),
         "loss": "binary cross-entropy" if head in CROSS_ENTROPY else "mean square error",
         "truth": "the labels that were given",
         "n": len(score),
-        "pearson_r": round(r, 4),
-        "ci95": [round(low, 4), round(high, 4)],
-        "spearman": round(spearman(score, truth), 4),
-        "ccc": round(ccc(score, truth), 4),
-        "rmse": round(rmse(score, truth), 4),
     }
-    if set(np.unique(truth)) <= {0.0, 1.0}:
+    # A card says nothing of what is not defined: r of labels that are all the same, the interval of a single group.
+    row |= {name: round(value, 4) for name, value in measures.items() if math.isfinite(value)}
+    if all(map(math.isfinite, ci95)):
+        row["ci95"] = [round(value, 4) for value in ci95]
+    if set(np.unique(truth)) == {0.0, 1.0}:
         row["auc"] = round(auc(score, truth), 4)
-    if not row["shipped"]:
+    if "pearson_r" not in row:
+        row["why"] = "r is not defined: the labels of the held-out split are all the same"
+    elif not row["shipped"]:
         row["why"] = f"r below the gate of {GATE} on the held-out split"
     return row
 

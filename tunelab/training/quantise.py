@@ -12,6 +12,7 @@ from tunelab.encoder._openvino import ov
 from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.openvino_engine import converted_graph
 from tunelab.encoder.quantize import Ranges, measure_ranges, write_ranges
+from tunelab.errors import SettingsError
 from tunelab.training.clips import AUDIO
 
 
@@ -19,12 +20,12 @@ def quantise_bundle(folder: Path, clips: Path, count: int) -> Ranges:
     """Measure on ``count`` clips, spread over the training shards, and write ``int8.json``.
 
     Raises:
-        FileNotFoundError: no training clips were rendered.
+        SettingsError: no training clips were rendered.
     """
     bundle = Bundle.open(folder)
     shards = sorted((clips / AUDIO).glob("train-*.safetensors"))
     if not shards:
-        raise FileNotFoundError("no training clips: render them first")
+        raise SettingsError("no training clips: render them first")
     mel = LogMel(bundle.mel)
     chosen = [shards[number] for number in np.linspace(0, len(shards) - 1, count).astype(int)]
     windows = []

@@ -82,7 +82,7 @@ def load_clips(folder: Path, split: str, names: Collection[str] = ()) -> dict[st
     by default all, of which spectrograms and dense features take gigabytes.
 
     Raises:
-        FileNotFoundError: there are none.
+        SettingsError: there are none.
     """
     shards = []
     for path in sorted(folder.glob(f"{split}-*.safetensors")):
@@ -94,7 +94,7 @@ def load_clips(folder: Path, split: str, names: Collection[str] = ()) -> dict[st
         keyless = np.full((count, DENSE_ROWS, TONAL_COLUMNS), np.nan, np.float16)
         shards.append({"tonal": keyless} | shard | (load_file(tags) if tags.exists() else {"tags": missing}))
     if not shards:
-        raise FileNotFoundError(f"no rendered clips of split {split!r}")
+        raise SettingsError(f"no rendered clips of split {split!r} in {folder.name}: render them first")
     wanted = [key for key in shards[0] if not names or key in names]
     return {key: np.concatenate([shard[key] for shard in shards]) for key in wanted}
 
