@@ -9,6 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
@@ -35,6 +37,8 @@ _LOST = (
     OutOfMemoryError,  # Ray's memory monitor killed it
     ObjectLostError,
     WorkerCrashedError,
+    NodeDiedError,
+    LocalRayletDiedError,
     RaySystemError,
     ReplicaUnavailableError,
     DeploymentUnavailableError,

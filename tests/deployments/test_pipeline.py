@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
+from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments import pipeline as module
@@ -108,7 +108,10 @@ def test_what_failures_mean(error: Exception, expected: type[TuneLabError]) -> N
     assert "bug" not in str(meant)
 
 
-@pytest.mark.parametrize("make", [died, lambda: OutOfMemoryError("the node is low on memory")])
+@pytest.mark.parametrize(
+    "make",
+    [died, lambda: OutOfMemoryError("the node is low on memory"), lambda: NodeDiedError("unreachable")],
+)
 def test_a_lost_replica_is_no_verdict_on_the_file(make: Callable[[], Exception]) -> None:
     assert translate(make()) is None
     assert translate(wrapped(make())) is None
