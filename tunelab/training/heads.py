@@ -23,6 +23,10 @@ GATE = 0.7
 """Least Pearson r on the held-out split with which a head is exported."""
 HIDDEN = 256
 DEVELOPMENT_MODULUS = 7
+"""One package in so many chooses the epoch."""
+ON_LOGITS = 0.1
+"""Weight of the distance of the logits in the shipped heads: some of their labels crowd at an end, and their own losses
+hardly ask for ranks there."""
 AVERAGED = 0.995
 """What each step keeps of the weights' moving average, which is what is shipped: on packages that a head was not fitted
 to it mostly agrees better with the labels than the last weights do."""
