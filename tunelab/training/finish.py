@@ -92,7 +92,7 @@ def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str)
     return [
         *CORPUS_STEPS,
         f"# {facts['clips']} training clips; how many that are in a second depends on the machine",
-        f"tunelab clips CORPUS --seeds {','.join(seeds)} --seconds 660",
+        f"tunelab clips CORPUS --seeds {','.join(seeds)} --seconds SECONDS",
         "tunelab tag CORPUS",
         *([f"# from the encoder of {', which went on from that of '.join(begun)}"] if begun else []),
         f"tunelab pretrain CORPUS --minutes {config['minutes']:g} --run {run}{init}",
