@@ -98,7 +98,18 @@ def test_card_names_what_was_dropped() -> None:
         row = head_row(head, score, truth, groups_of(known), np.ones(30, bool), "a teacher", truth)
         rows[head] = {"shipped": row["pearson_r"] >= 0.7, **row}
     card = json.loads(
-        json.dumps(make_card(encoder={}, training={}, heads=rows, listeners=[], every_2nd={}, reproduce=["a command"]))
+        json.dumps(
+            make_card(
+                encoder={},
+                training={},
+                heads=rows,
+                listeners=[],
+                every_2nd={},
+                reproduce=["a command"],
+                name="some-v1",
+                version="3",
+            )
+        )
     )
     assert set(card["dropped"]) == {"liveness", "happiness"}
     assert list(card["heads"]) == ["energy", "happiness", "liveness"]

@@ -7,7 +7,7 @@ from tunelab.evaluation.metrics import spearman
 from tunelab.heads.mlp import Heads
 from tunelab.training.export import licences_named
 from tunelab.training.finish import fit_heads
-from tunelab.training.heads import match_spread, passes_gate, predict, train_head
+from tunelab.training.heads import development_clips, match_spread, passes_gate, predict, train_head
 from tunelab.training.musicnn import TAGS
 from tunelab.types import HEADS, FloatArray
 
@@ -45,6 +45,19 @@ def test_logits_tell_crowded_labels_apart() -> None:
         fitted = train_head("acousticness", train, development, heldout[0], epochs=8, on_logits=weight)
         told.append(spearman(fitted.heldout[high], heldout[1][high]))
     assert told[1] > told[0] + 0.04
+
+
+def test_development_clips_are_of_whole_packages_and_never_all_or_none() -> None:
+    def chosen(*packages: int) -> list[bool]:
+        known = np.zeros((len(packages), 4), np.float32)
+        known[:, 1] = packages
+        return development_clips(known).tolist()
+
+    assert chosen(7, 8, 7, 9, 14) == [True, False, True, False, True]
+    assert chosen(8, 9, 8, 10) == [True, False, True, False]
+    assert chosen(7, 14) == [True, False]
+    assert chosen(*[8] * 9) == chosen(*[7] * 9) == [True, *[False] * 6, True, False]
+    assert chosen(*[-1] * 9) == [True, *[False] * 6, True, False]
 
 
 def test_without_a_development_r_the_last_average_has_to_do() -> None:
