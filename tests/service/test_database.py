@@ -235,6 +235,17 @@ def test_embedded_server_that_dies_is_started_again(tmp_path: Path, monkeypatch:
         assert servers_of(tmp_path / "postgres") != [server]
         watch.cancel()
         await database.dispose()
+        # Where the data are gone, too, an empty database is no remedy.
+        (server,) = servers_of(tmp_path / "postgres")
+        server.kill()
+        server.wait(10)
+        version = tmp_path / "postgres" / "PG_VERSION"
+        version.rename(tmp_path / "elsewhere")
+        assert lease._embedded is not None
+        with pytest.raises(SettingsError, match="is gone"):
+            lease._embedded.revive()
+        (tmp_path / "elsewhere").rename(version)
+        assert lease._embedded.revive()
 
     try:
         asyncio.run(main())

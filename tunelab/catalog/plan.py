@@ -81,12 +81,7 @@ def make_plan(
         if not again:
             hidden = pc.sum(pc.equal(manifest["size"], UNREACHED)).as_py() or 0
             return Plan(job, rows, manifest.slice(0, 0), len(keys), failed, hidden - as_hidden)
-    if before is None and not force and folder.names(ROWS):
-        # A job writes job.json before its first row: these are somebody else's, or of a job that lost it.
-        raise CatalogError(
-            f"the output folder has a folder {ROWS} but no job.json: name another folder, or take --force to replace it"
-        )
-    if before is not None and not force:
+    if not force:
         _refuse_to_replace(folder, before, manifest)
     if job.generation != (before.generation if before else ""):
         _sweep_generations(folder, {job.previous})
@@ -140,11 +135,19 @@ def _next_job(before: Job | None, model: str, revision: str, force: bool) -> Job
     return Job(model, revision, f"{model}-{revision}-{number}", previous=previous, forced=force)
 
 
-def _refuse_to_replace(folder: Folder, before: Job, manifest: pa.Table) -> None:
+def _refuse_to_replace(folder: Folder, before: Job | None, manifest: pa.Table) -> None:
     """Where there are rows, some have to be of the source, and of a source that can be looked at.
 
     Otherwise it is a slip, or a disk that is not there today.
     """
+    if before is None:
+        # A job writes job.json before its first row: these are somebody else's, or of a job that lost it.
+        if folder.names(ROWS):
+            raise CatalogError(
+                f"the output folder has a folder {ROWS} but no job.json: name another folder, or take --force to "
+                "replace it"
+            )
+        return
     hidden = pc.all(pc.equal(manifest["size"], UNREACHED)).as_py()
     for generation in filter(None, (before.generation, before.previous)):
         some = ours = whole = False

@@ -34,7 +34,7 @@ LIMITS: tuple[str, ...] = (
     "listeners; it shares their errors.",
     "It learnt from free game music, almost all of it instrumental, much of it played from scores with sound fonts, "
     "and from speech; hardly any real singing.",
-    "Singing was made by re-pitching speech; real singing over dense music is often missed.",
+    "Singing was made by re-pitching speech, and by synthesizers; real singing over dense music is often missed.",
     "Instrumentalness ranks songs better than its values suggest: sung pop and rock get middling values on average "
     "(the table of means below the listeners' rows).",
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",

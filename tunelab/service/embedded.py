@@ -48,20 +48,16 @@ class EmbeddedPostgres:
         Raises:
             SettingsError: the folder cannot be used, or the server does not start; its log says why.
         """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with _exclusive(self._folder / "postgres.start.lock"):
-                users = os.open(self._folder / "postgres.users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    fcntl.flock(users, fcntl.LOCK_SH)
-                    url = self._start()
-                except BaseException:
-                    os.close(users)
-                    raise
-                self._users = users
-                return url
-        except OSError as error:
-            raise SettingsError(f"TUNELAB_DATA_DIR cannot be used: {error.strerror}") from None
+        with self._alone():
+            users = os.open(self._folder / "postgres.users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(users, fcntl.LOCK_SH)
+                url = self._start()
+            except BaseException:
+                os.close(users)
+                raise
+            self._users = users
+            return url
 
     def revive(self) -> bool:
         """Start the server again if it has died (killed where memory ran out, say); clients come back by themselves.
@@ -70,18 +66,17 @@ class EmbeddedPostgres:
             Whether it had to be started.
 
         Raises:
-            SettingsError: it does not start.
+            SettingsError: it does not start, or its data are gone: an empty database would not do.
         """
         if self._users is None or _runs(self._pgdata):
             return False
-        try:
-            with _exclusive(self._folder / "postgres.start.lock"):
-                if self._users is None or _runs(self._pgdata):
-                    return False  # it was left meanwhile, or another user was quicker
-                self._start()
-                return True
-        except OSError as error:
-            raise SettingsError(f"TUNELAB_DATA_DIR cannot be used: {error.strerror}") from None
+        if not (self._pgdata / "PG_VERSION").is_file():
+            raise SettingsError(f"the database in {self._pgdata} is gone")
+        with self._alone():
+            if self._users is None or _runs(self._pgdata):
+                return False  # it was left meanwhile, or another user was quicker
+            self._start()
+            return True
 
     def close(self) -> None:
         """Leave; stops the server if nobody else uses it. Does nothing the second time."""
@@ -97,6 +92,20 @@ class EmbeddedPostgres:
                 self._stop()
         finally:
             os.close(users)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else starts or stops the server meanwhile.
+
+        Raises:
+            SettingsError: the folder cannot be used.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _exclusive(self._folder / "postgres.start.lock"):
+                yield
+        except OSError as error:
+            raise SettingsError(f"TUNELAB_DATA_DIR cannot be used: {error.strerror}") from None
 
     def _start(self) -> URL:
         with warnings.catch_warnings():
@@ -167,21 +176,15 @@ def _runs(pgdata: Path) -> bool:
 
 
 def _remove_stale_locks(pgdata: Path) -> None:
-    """Remove what a killed server left behind, when its process id is a zombie's or another program's by now.
+    """Remove what a killed server left behind, also when its process id is a zombie's or another program's by now.
 
     The first happens under an init that does not reap, the second in a restarted container, where ids begin again;
-    PostgreSQL itself would refuse to start. A plain dead server is left to PostgreSQL, which knows best.
+    PostgreSQL itself would refuse to start.
     """
     path = pgdata / "postmaster.pid"
-    try:
-        lines = path.read_text().splitlines()
-        process = psutil.Process(int(lines[0]))
-        if process.status() != psutil.STATUS_ZOMBIE and "postgres" in process.name():
-            return
-    except (FileNotFoundError, psutil.AccessDenied):
+    if not path.exists() or _runs(pgdata):
         return
-    except (ValueError, IndexError, psutil.NoSuchProcess):
-        lines = []
+    lines = path.read_text().splitlines()
     _wait_for_orphans(pgdata)
     path.unlink(missing_ok=True)
     if len(lines) > _SOCKET_LINE:

@@ -77,8 +77,8 @@ class Clip:
     """One rendered clip; ``voice`` and ``speech`` are the loudness shares 0..1 of any voice and of spoken voice.
 
     ``package`` is the music's :func:`tunelab.training.corpus.package_number`, or -1. Half of a rapped voice counts as
-    spoken. ``heard`` is what the student gets: ``samples``, which the teachers judge,
-    but for the top of the band in some.
+    spoken. ``heard`` is what the student gets: ``samples``, which the teachers judge, but for the top of the band in
+    some.
     """
 
     samples: FloatArray
@@ -224,12 +224,9 @@ class Renderer:
     def _singing(self, music: FloatArray) -> FloatArray:
         """30 s of one singer: a phrase and a rest, repeated, mostly in the key of the music."""
         rng = self._rng
-        if self._songs and rng.random() < SONG_SHARE:
-            phrase = self._song(key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None)
-        else:
-            vocal = self._vocal()
-            key = key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None
-            phrase = sing(vocal, rng, key)
+        key = key_of(music, SAMPLE_RATE) if music.any() and rng.random() < 0.8 else None
+        festival = self._songs and rng.random() < SONG_SHARE
+        phrase = self._song(key) if festival else sing(self._vocal(), rng, key)
         rest = np.zeros(int(rng.uniform(0.0, 5.0) * SAMPLE_RATE), np.float32)
         whole = np.concatenate([phrase, rest])
         return np.roll(np.resize(whole, CLIP_SAMPLES), int(rng.integers(CLIP_SAMPLES)))
