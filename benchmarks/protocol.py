@@ -38,6 +38,7 @@ def answer_requests(handlers: Mapping[str, Handler]) -> None:
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout = sys.stderr  # written line by line: these are a worker's last words, if it dies
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -117,6 +117,7 @@ def test_spread_is_matched_and_ranks_stay() -> None:
     after = predict(stretched, "energy", x)
     assert after == pytest.approx(labels, abs=1e-3)
     assert np.array_equal(np.argsort(after, kind="stable"), np.argsort(before, kind="stable"))
+    assert match_spread(tensors, "energy", x[:0], labels[:0].astype(np.float32)) == tensors
     # Never pressed together: a head that is sure of itself stays so.
     narrow = match_spread(tensors, "energy", x, np.full(400, 0.5, np.float32) + 0.001 * x[:, 0])
     assert predict(narrow, "energy", x).std() == pytest.approx(before.std(), rel=0.05)

@@ -71,6 +71,7 @@ def main() -> None:
     # Only answers may go where they are waited for, and not what a library likes to print.
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr  # written line by line, so that nothing is lost where the process is ended
     with suppress(EOFError, BrokenPipeError), outgoing:
         serve(sys.stdin.buffer, outgoing)
 

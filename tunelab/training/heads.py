@@ -150,9 +150,12 @@ def match_spread(
     Args:
         tensors: of the head; those of others are handed on.
         head: its name.
-        embeddings: shape ``(n, 768)``, of ordinary music that the head was not fitted to.
+        embeddings: shape ``(n, 768)``, of ordinary music that the head was not fitted to; of a small corpus that may be
+            none, and the head stays as it is.
         labels: shape ``(n,)``, 0..1.
     """
+    if not len(embeddings):
+        return dict(tensors)
     scores = predict(tensors, head, embeddings)
     ours, wanted = (logit(values) for values in (scores, labels))
     factor = float(np.clip(wanted.std() / max(float(ours.std()), 1e-6), 1.0, 2.0))
