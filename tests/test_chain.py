@@ -18,7 +18,7 @@ from tunelab.service.accounts import create_account
 from tunelab.service.app import create_app
 from tunelab.service.database import sync_session
 from tunelab.settings import load_settings
-from tunelab.training import clips, heads, musicnn
+from tunelab.training import clips, heads, musicnn, renderer
 from tunelab.training.config import PretrainConfig
 from tunelab.training.corpus import build_manifest, split_of
 from tunelab.training.embed import embed_clips
@@ -81,9 +81,9 @@ def tiny_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "Vibenet", FakeVibenet)
     monkeypatch.setattr(clips, "SHARD", 8)
     # The vocoder is a tool of the full recipe.
-    monkeypatch.setattr(clips, "take_apart", lambda speech: speech)
-    monkeypatch.setattr(clips, "sing", lambda speech, rng, key: speech)
-    monkeypatch.setattr(clips, "rap", lambda speech, rng, grid: speech)
+    monkeypatch.setattr(renderer, "take_apart", lambda speech: speech)
+    monkeypatch.setattr(renderer, "sing", lambda speech, rng, key: speech)
+    monkeypatch.setattr(renderer, "rap", lambda speech, rng, grid: speech)
     monkeypatch.setattr(musicnn, "_teacher", FakeMusicnn)
     # Twenty steps teach nobody anything; what is tested is that everything fits together.
     monkeypatch.setattr(heads, "GATE", -1.1)

@@ -32,7 +32,7 @@ from tunelab.catalog.stages import UNREADABLE, WORKER_DIED
 from tunelab.types import HEADS
 
 DATA = ROOT / "tests" / "data"
-KILLER_SAMPLES = 200_000_000
+KILLER_BYTES = 2_000_000_000
 BROKEN = {
     "junk.mp3": "audio_unsupported",
     "empty.wav": "audio_empty",
@@ -69,10 +69,13 @@ def make_music(folder: Path) -> None:
     (folder / "gone.ogg").symlink_to(folder / "nowhere.ogg")
     (folder / "folder.mp3").mkdir()
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp3")).write_bytes(b"not music either")
-    # Takes a second to read, so that its decoder can be killed at it; nearly all of it is a hole in the disk.
-    with (folder / "killer.wav").open("wb") as file:
+
+
+def make_killer(path: Path) -> None:
+    """Takes a second to read, so that its decoder can be killed at it; nearly all of it is a hole in the disk."""
+    with path.open("wb") as file:
         soundfile.write(file, notes(3, 16_000), 16_000, format="WAV")
-        file.truncate(2 * KILLER_SAMPLES)
+        file.truncate(KILLER_BYTES)
 
 
 @dataclass
@@ -108,18 +111,18 @@ class Command:
         """The workers of our Ray."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if f"MapWorker(MapBatches({stage}" in " ".join(process.cmdline()) and process.environ().get(
-                    "RAY_TMPDIR"
-                ) == str(self.temporary):
+                if f"MapWorker(MapBatches({stage}" in " ".join(process.cmdline()) and self.owns(process):
                     yield process
+
+    def owns(self, process: psutil.Process) -> bool:
+        """Whether a process is of our Ray."""
+        with suppress(psutil.Error):
+            return process.environ().get("RAY_TMPDIR") == str(self.temporary)
+        return False
 
     def kill_everything(self, process: subprocess.Popen[str]) -> None:
         """As if the machine lost its power."""
-        victims = [process.pid]
-        for other in psutil.process_iter():
-            with suppress(psutil.Error):
-                if other.environ().get("RAY_TMPDIR") == str(self.temporary):
-                    victims.append(other.pid)
+        victims = [process.pid, *(other.pid for other in psutil.process_iter() if self.owns(other))]
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -152,12 +155,16 @@ def wait_for_rows(out: Path, count: int) -> None:
 
 
 def kill_decoders_of(path: Path, command: Command, until: threading.Event) -> None:
-    """Kill whoever has a file open, again and again."""
+    """Kill whoever has a file open, again and again, and sooner than it has read the file."""
+    ours: dict[int, bool] = {}
     while not until.is_set():
-        for worker in command.workers("Decode"):
+        for process in psutil.process_iter():
+            # A process is asked once whose it is: asking all of them each time takes too long where the cores are busy.
+            if process.pid not in ours:
+                ours[process.pid] = command.owns(process)
             with suppress(psutil.Error):
-                if any(opened.path == str(path) for opened in worker.open_files()):
-                    worker.kill()
+                if ours[process.pid] and any(opened.path == str(path) for opened in process.open_files()):
+                    process.kill()
         time.sleep(0.02)
 
 
@@ -188,7 +195,8 @@ def test_killed_twice_a_job_ends_with_one_row_a_file(command: Command, bundle: P
             source.write_bytes(bytes(facts.st_size))
             os.utime(source, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
-    # Then a decoder and an encoder die, and one file kills its decoder each time.
+    # Then a decoder and an encoder die, and one file, which was not there before, kills its decoder each time.
+    make_killer(music / "killer.wav")
     process, finished = command.start(*arguments), threading.Event()
     killer = threading.Thread(target=kill_decoders_of, args=(music / "killer.wav", command, finished))
     killer.start()

@@ -12,8 +12,7 @@ import pytest
 import soundfile as sf
 
 from tunelab.errors import SettingsError
-from tunelab.training import clips
-from tunelab.training.clips import Renderer
+from tunelab.training import renderer
 from tunelab.training.corpus import build_manifest
 from tunelab.training.festival import NOTES, PROGRAM, VOICES, key_of_song, render_songs, song
 from tunelab.training.tonality import MAJOR, MINOR, key_of
@@ -118,15 +117,15 @@ def test_singers_are_drawn_in_the_key_of_the_music(tmp_path: Path, monkeypatch: 
     rows.append({"path": "music.wav", "package": "music", "kind": "music", "seconds": 40.0})
     rows.append({"path": "nobody.wav", "package": "nobody", "kind": "speech", "seconds": 1.0})
     pd.DataFrame(rows).assign(split="train").to_parquet(tmp_path / "manifest.parquet")
-    renderer = Renderer(tmp_path / "manifest.parquet", tmp_path, "train", 3)
-    monkeypatch.setattr(clips, "SONG_SHARE", 1.0)
+    drawn = renderer.Renderer(tmp_path / "manifest.parquet", tmp_path, "train", 3)
+    monkeypatch.setattr(renderer, "SONG_SHARE", 1.0)
     music = (0.1 * chord[: 30 * SAMPLE_RATE]).astype(np.float32)
     heard, scale = key_of(music, SAMPLE_RATE)
     assert heard == pytest.approx(9.25, abs=0.1)
     assert scale == MINOR
     found = []
     for _ in range(20):
-        sung = renderer._singing(music)[: 5 * SAMPLE_RATE]
+        sung = drawn._singing(music)[: 5 * SAMPLE_RATE]
         spectrum = np.abs(np.fft.rfft(sung * np.hanning(len(sung))))
         found.append(69 + 12 * np.log2(spectrum.argmax() / 5 / 440))
     # The tonic, an octave up as those in minor are here; now and then singers do not care.

@@ -10,8 +10,8 @@ import pytest
 import soundfile as sf
 
 from tunelab.errors import SettingsError
-from tunelab.training.clips import SYNTHETIC_SHARE, limit_share
 from tunelab.training.corpus import build_manifest
+from tunelab.training.renderer import SYNTHETIC_SHARE, limit_share
 from tunelab.training.speech import language_of, speaker_of
 from tunelab.training.synthetic_voices import LANGUAGES, PROGRAM, SPEAKERS, render_voices, sentence
 

@@ -15,10 +15,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from tunelab.errors import SettingsError
-from tunelab.training.clips import DENSE_ROWS, decibels_of
+from tunelab.training.clips import decibels_of
 from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
+from tunelab.training.renderer import DENSE_ROWS
 from tunelab.training.scale import logit
 from tunelab.training.student import PATCHES, TIME_PATCHES
 from tunelab.training.tonality import TONAL_COLUMNS
