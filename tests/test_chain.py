@@ -107,6 +107,7 @@ def test_from_packages_to_an_answer_over_http(tmp_path: Path) -> None:
     assert (card["name"], card["version"]) == ("tiny-v1", "0.3")
     assert "tunelab clips CORPUS --seeds 1 --seconds SECONDS" in card["reproduce"]
     assert "tunelab pretrain CORPUS --minutes 0.1 --run run" in card["reproduce"]
+    assert "tunelab bundle CORPUS --run run --out models/tiny-v1 --version 0.3" in card["reproduce"]
     assert f"# {run['clips']} training clips; how many that are in a second depends on the machine" in card["reproduce"]
     assert card["training"]["machine"] == "2 threads on a CPU"
     assert "CC0-1.0" in (bundle / "ATTRIBUTION.md").read_text()

@@ -113,6 +113,19 @@ def test_unknown_arguments() -> None:
         load_settings(max_uplaod_mb=3)
 
 
+def test_misspelt_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Names that are like none of ours may be anybody's: these are what Kubernetes sets beside a service.
+    for name in ("SERVICE_HOST", "PORT_8000_TCP_ADDR", "MODELS_DIR", "max_upload_mb"):
+        monkeypatch.setenv(f"TUNELAB_{name}", "3")
+    assert load_settings().max_upload_mb == 3
+    monkeypatch.setenv("TUNELAB_MAX_UPLAOD_MB", "77")
+    monkeypatch.setenv("tunelab_singup_credits", "77")
+    with pytest.raises(SettingsError, match=r"TUNELAB_MAX_UPLAOD_MB: .*; TUNELAB_MAX_UPLOAD_MB was meant") as caught:
+        load_settings()
+    assert "TUNELAB_SIGNUP_CREDITS was meant" in caught.value.message
+    assert "77" not in caught.value.message
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_database_url_is_kept_secret(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     url = f"{scheme}://user:{SECRET}@localhost/tunelab"

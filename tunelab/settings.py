@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +12,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tunelab.errors import SettingsError
+
+PREFIX = "TUNELAB_"
+_LIKENESS = 0.8
+"""From which on a name counts as a misspelt one."""
 
 
 def _default_data_dir() -> Path:
@@ -22,7 +28,7 @@ class Settings(BaseSettings):
     Every field is an environment variable: ``max_upload_mb`` is ``TUNELAB_MAX_UPLOAD_MB``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TUNELAB_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     data_dir: Path = Field(default_factory=_default_data_dir)
     """Where the embedded PostgreSQL keeps its files."""
@@ -97,8 +103,11 @@ def load_settings(**overrides: object) -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: a value is refused; the message names the variable and why, never its value.
+        SettingsError: a value is refused, or a variable's name looks like a misspelt one; the message names the
+            variable and why, never its value.
     """
+    if reasons := list(_misspelt()):
+        raise SettingsError("; ".join(reasons))
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -107,3 +116,16 @@ def load_settings(**overrides: object) -> Settings:
             name = "_".join(str(part) for part in item["loc"]).upper()
             reasons.append(f"TUNELAB_{name}: {item['msg']}" if name else item["msg"])
         raise SettingsError("; ".join(reasons)) from None
+
+
+def _misspelt() -> Iterator[str]:
+    """What is wrong with names that are nearly those of settings.
+
+    Others are let be: Kubernetes sets ``TUNELAB_SERVICE_HOST`` and the like for a service of that name.
+    """
+    known = {name.upper() for name in Settings.model_fields} | {"MODELS_DIR"}
+    for variable in os.environ:
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper() != name and name not in known:
+            for meant in difflib.get_close_matches(name, known, 1, _LIKENESS):
+                yield f"{variable}: there is no such setting; {PREFIX}{meant} was meant?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from tests.nodes import ROOT
 from tests.service.support import Api
 from tunelab import errors
 from tunelab.service import accounts
@@ -74,6 +76,15 @@ def test_table(error: type[errors.TuneLabError], status: int) -> None:
 def test_every_audio_and_pipeline_error_has_a_status() -> None:
     for kind in subclasses(errors.AudioError) + subclasses(errors.PipelineError):
         assert (status_of(kind) == 500) == (kind is errors.PipelineFailed), kind
+
+
+def test_the_documented_codes_are_those_that_are_sent() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    documented = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
+    kinds = [kind for kind in subclasses(errors.TuneLabError) if status_of(kind) != 500]
+    sent = {(status_of(kind), kind.code) for kind in kinds}
+    for_frameworks = {(400, "bad_request"), (405, "method_not_allowed"), (400, "client_disconnected")}
+    assert documented == sent | for_frameworks | {(422, "invalid_request"), (500, "internal_error")}
 
 
 def test_failures_cost_nothing_and_store_nothing(run_api: Any, session: Session) -> None:

@@ -109,9 +109,7 @@ def pull(
     bundle = pulling.pull(checkpoint, target, layer=layer, pooling=pooling, force=force)
     typer.echo(f"wrote {bundle.path}")
     typer.echo(f"the same again: {bundle.card['reproduce'][0]}")
-    typer.echo(
-        f"It has no heads: it gives embeddings; `tunelab train --encoder {out or bundle.name}` makes heads for it."
-    )
+    typer.echo(f"It has no heads yet: `tunelab train --encoder {out or bundle.name}` makes them.")
 
 
 def _at_a_terminal() -> bool:

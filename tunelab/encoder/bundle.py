@@ -155,7 +155,8 @@ def find_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bundle:
     """Open a bundle by name, or by the path of its folder.
 
     A name without ``/`` is a path only if that folder holds a bundle. Names are looked up in ``$TUNELAB_MODELS_DIR``,
-    beside the package (the repository's ``models/``), and in ``~/.local/share/tunelab/models``.
+    beside the package (the repository's ``models/``), and in ``~/.local/share/tunelab/models`` (under
+    ``$XDG_DATA_HOME`` if that is set).
 
     Raises:
         BundleNotFound: nowhere; the message lists the names that exist. Or ``$TUNELAB_MODELS_DIR`` is no folder.

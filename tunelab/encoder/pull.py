@@ -162,7 +162,7 @@ def _card(
         "heads": {},
         "limits": [
             f"Licence of the weights: {checkpoint.licence}" + (f" ({checkpoint.terms})." if checkpoint.terms else "."),
-            "No heads: it gives embeddings; scores need heads trained for it (`tunelab train`).",
+            "No heads: scores need heads trained for it (`tunelab train`).",
         ],
         "reproduce": [again + options],
     }

@@ -42,7 +42,8 @@ LIMITS: tuple[str, ...] = (
     "they need not: compare tracks, not values with other systems.",
     "Files that were cut off below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
     "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness.",
-    "The level of a file does not count: quiet and loud masters of one recording get the same scores.",
+    "The level of a file does not count (down to peaks of -40 dB of full scale): quiet and loud masters of one "
+    "recording get the same scores.",
 )
 
 

@@ -73,7 +73,11 @@ class Embedding(BaseModel):
     model: str
     embedding: Annotated[
         list[float],
-        Field(min_length=EMBEDDING_SIZE, max_length=EMBEDDING_SIZE, description="Exact float32 values"),
+        Field(
+            min_length=EMBEDDING_SIZE,
+            max_length=EMBEDDING_SIZE,
+            description="Exact float32 values; of imported tracks, of half precision",
+        ),
     ]
 
 
@@ -113,7 +117,10 @@ class Limits(BaseModel):
     ]
     max_classifiers: Annotated[int, Field(description="Classifiers that one account may keep")]
     max_classifier_examples: Annotated[int, Field(description="Labelled tracks that one classifier may learn from")]
-    tiers: Annotated[dict[Literal["free", "pro"], Tier], Field(description="What each tier includes")]
+    tiers: Annotated[
+        dict[Literal["free", "pro"], Tier],
+        Field(description="Whether each tier includes embeddings; searches and classifiers are pro, too"),
+    ]
 
 
 class Health(BaseModel):
@@ -123,7 +130,7 @@ class Health(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: Annotated[str, Field(description="urn:tunelab:problem:{code}")]
+    type: Annotated[str, Field(description="urn:tunelab:problem:{code}; about:blank for an internal error")]
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: Annotated[str, Field(description="What was wrong, for people")]

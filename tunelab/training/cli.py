@@ -1,4 +1,4 @@
-"""Commands of the training room; ``tunelab`` mounts them when the ``train`` extra is installed."""
+"""Commands of the training room; some need the ``train`` extra, and say so when they run without it."""
 
 from __future__ import annotations
 

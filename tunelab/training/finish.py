@@ -23,6 +23,8 @@ from tunelab.types import HEADS, FloatArray
 CORPUS_STEPS = (
     ".venv/bin/pip install -e '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
     ".venv/bin/pip install --no-deps musicnn==0.1.0",
+    "apt install openmpt123 fluidsynth fluid-soundfont-gm timgm6mb-soundfont musescore-general-soundfont mma espeak-ng",
+    "apt install festival festvox-{kallpc16k,kdlpc16k,itapc16k,italp16k,suopuhe-mv,suopuhe-lj,czech-dita,czech-krb}",
     "tunelab corpus build CORPUS",
     "tunelab corpus scores CORPUS && tunelab corpus grooves CORPUS --count 260",
     "tunelab corpus voices CORPUS && tunelab corpus songs CORPUS && tunelab corpus list CORPUS",
@@ -74,7 +76,7 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
     return tensors, rows, halves
 
 
-def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str) -> list[str]:
+def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str, version: str) -> list[str]:
     """The commands that make a bundle, for its card.
 
     Args:
@@ -82,6 +84,7 @@ def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str)
         seeds: of the rendered clips.
         run: its name.
         bundle: name of the bundle.
+        version: of the bundle.
     """
     config = facts["config"]
     init = f" --init models/{Path(config['init']).name}" if config["init"] else ""
@@ -96,7 +99,7 @@ def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str)
         "tunelab tag CORPUS",
         *([f"# from the encoder of {', which went on from that of '.join(begun)}"] if begun else []),
         f"tunelab pretrain CORPUS --minutes {config['minutes']:g} --run {run}{init}",
-        f"tunelab bundle CORPUS --run {run} --out models/{bundle}",
+        f"tunelab bundle CORPUS --run {run} --out models/{bundle} --version {version}",
         f"tunelab quantise models/{bundle} CORPUS/clips",
         f"tunelab evaluate --bundle models/{bundle} --validation VALIDATION",
         f"tunelab compare-precisions --bundle models/{bundle} --validation VALIDATION",
@@ -154,7 +157,7 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
         heads=rows,
         listeners=[],
         every_2nd=halves,
-        reproduce=steps(facts, seeds_of(corpus / "clips"), run.name, bundle.name),
+        reproduce=steps(facts, seeds_of(corpus / "clips"), run.name, bundle.name, version),
         name=bundle.name,
         version=version,
     )

@@ -72,7 +72,8 @@ async def stored_analysis(id: TrackId, request: Request, service: ServiceDep, ca
     },
 )
 async def embedding(id: TrackId, request: Request, service: ServiceDep, caller: ProCallerDep) -> Response:
-    """Free for accounts of the tier `pro`. The numbers are exactly those that the scores were read from."""
+    """Free for accounts of the tier `pro`. The numbers are exactly those that the scores were read from; of
+    imported tracks they are rounded to half precision."""
     found = await service.store.latest(caller.id, id, service.pipeline.model, service.pipeline.revision)
     if found is None:
         raise _unknown()
