@@ -30,7 +30,7 @@ def test_prompts_are_decoded_once_and_signals_left_out(tmp_path: Path, caplog: p
     (tmp_path / "empty.g722").write_bytes(b"")
     assert [path.stem for path in find_prompts(tmp_path)] == ["1", "empty", "hello", "number-not-answering"]
     assert decode_prompts(tmp_path) == 3
-    assert "empty.g722: not decoded" in caplog.text
+    assert "empty.g722: not decoded: there is no sound in it" in caplog.text
     samples, rate = sf.read(tmp_path / f"hello.g722{DECODED}")
     assert rate == 16_000
     assert len(samples) == pytest.approx(16_000, abs=320)

