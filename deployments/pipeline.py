@@ -143,9 +143,10 @@ class GraphPipeline:
         while True:
             try:
                 return await once()
-            except (TuneLabError, asyncio.CancelledError):
+            except asyncio.CancelledError:
                 raise
             except Exception as error:
+                # A stage's own errors, too: at the caller they are Ray's as well, and an engine's is not for clients.
                 failure = translate(error)
                 if patient and isinstance(failure, PipelineOverloaded):
                     await asyncio.sleep(_PAUSE_S)

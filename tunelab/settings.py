@@ -63,7 +63,8 @@ class Settings(BaseSettings):
     max_concurrent: Annotated[int, Field(ge=1, le=100_000)] = 32
     """Analyses in progress in one ingress replica, uploads included; more are answered 503 before they are read."""
     max_concurrent_per_account: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Analyses, and likewise searches, that one account may have in progress in one ingress replica; more get a 429."""
+    """Analyses, likewise searches and new classifiers, that one account may have in progress in one ingress replica;
+    more get a 429."""
     max_timeline_s: Annotated[float, Field(ge=1, le=24 * 3600)] = 1200.0
     """Longest track of which a timeline is made, in seconds: it has to be ready within ``request_timeout_s``."""
     max_classifiers: Annotated[int, Field(ge=0, le=10_000)] = 20

@@ -20,6 +20,7 @@ from tunelab.errors import (
     PipelineFailed,
     PipelineOverloaded,
     PipelineUnavailable,
+    TimelineUnsupported,
     TuneLabError,
 )
 from tunelab.timeline import Plan
@@ -132,11 +133,24 @@ def test_it_gives_up_when_replicas_die_again_and_again() -> None:
     assert len(first.sent) == module._TRIES
 
 
-@pytest.mark.parametrize("make", [lambda: wrapped(CorruptAudio("broken")), lambda: BackPressureError(1, 1)])
-def test_other_failures_are_not_sent_again(make: Callable[[], Exception]) -> None:
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: wrapped(CorruptAudio("broken")), CorruptAudio),
+        (lambda: CorruptAudio("broken"), CorruptAudio),
+        (lambda: wrapped(EngineError("secret detail")), PipelineUnavailable),
+        (lambda: EngineError("secret detail"), PipelineUnavailable),
+        (lambda: wrapped(ValueError("a bug")), PipelineFailed),
+        (lambda: BackPressureError(1, 1), PipelineOverloaded),
+    ],
+)
+def test_other_failures_are_not_sent_again(make: Callable[[], Exception], expected: type[TuneLabError]) -> None:
     pipeline, first, _ = graph(make())
-    with pytest.raises(TuneLabError):
+    with pytest.raises(TuneLabError) as caught:
         asyncio.run(pipeline.analyze(b"song"))
+    # Itself, and not as Ray has it: what is told to clients depends on it.
+    assert type(caught.value) is expected
+    assert "secret" not in str(caught.value)
     assert len(first.sent) == 1
 
 
@@ -325,7 +339,10 @@ def test_but_not_for_one_in_the_decoders() -> None:
     ("methods", "expected"),
     [
         ({"plan": [wrapped(CorruptAudio("broken"))]}, CorruptAudio),
+        ({"plan": [wrapped(TimelineUnsupported("no patches"))]}, TimelineUnsupported),
+        ({"plan": [wrapped(EngineError("broken"))]}, PipelineUnavailable),
         ({"plan": [died()]}, PipelineUnavailable),
+        ({"timeline": [wrapped(EngineError("broken"))]}, PipelineUnavailable),
         ({"timeline": [wrapped(ValueError("a bug"))]}, PipelineFailed),
         ({"timeline": [died()]}, PipelineUnavailable),
         ({"timeline": [replace(TIMELINE, revision="newer")]}, PipelineUnavailable),
@@ -333,13 +350,15 @@ def test_but_not_for_one_in_the_decoders() -> None:
 )
 def test_failures_of_a_timeline(methods: dict[str, Any], expected: type[TuneLabError]) -> None:
     pipeline, *_ = timelines(**methods)
-    with pytest.raises(expected):
+    with pytest.raises(TuneLabError) as caught:
         asyncio.run(pipeline.timeline(b"song", 5.0, 600.0))
+    assert type(caught.value) is expected
 
 
-def test_a_window_that_fails_ends_the_others_and_frees_the_places() -> None:
+@pytest.mark.parametrize("error", [EngineError("broken"), wrapped(EngineError("broken"))])
+def test_a_window_that_fails_ends_the_others_and_frees_the_places(error: Exception) -> None:
     async def scenario() -> None:
-        pipeline, _, encoding, _ = timelines(EngineError("broken"))
+        pipeline, _, encoding, _ = timelines(error)
         with pytest.raises(PipelineUnavailable):
             await pipeline.timeline(b"song", 5.0, 600.0)
         encoding.running = 0

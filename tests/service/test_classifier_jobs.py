@@ -138,6 +138,45 @@ def test_a_training_that_takes_too_long(run_api: Any, session: Session, child: S
     run_api(scenario)
 
 
+def test_a_child_that_does_not_even_read(run_api: Any, session: Session, child: Start) -> None:
+    child("import time; time.sleep(60)", limit_s=1.0)
+
+    async def scenario(api: Api) -> None:
+        # More than fits into a pipe.
+        await post(api, "genre", add_tracks(session, "pro", 100))
+        assert "longer than 1 s" in (await until(api, "genre", "failed"))["error"]
+
+    run_api(scenario)
+
+
+def test_time_without_the_database_is_not_the_trainings(
+    run_api: Any, session: Session, child: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child(QUICK, limit_s=15)
+    real, clock_s = classifier_jobs.embeddings, 0.0
+    loop_time = asyncio.BaseEventLoop.time
+
+    async def away(*arguments: Any) -> dict[str, bytes]:
+        """Until the limit has passed; the event loop's clock makes the jumps that would take as long."""
+        nonlocal clock_s
+        if clock_s < 20:
+            clock_s += 4
+            raise DatabaseUnavailable("away")
+        return await real(*arguments)
+
+    monkeypatch.setattr(classifier_jobs, "embeddings", away)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda self: loop_time(self) + clock_s)
+
+    async def scenario(api: Api) -> None:
+        await post(api, "genre", add_tracks(session, "pro", 8))
+        await until(api, "genre", "ready", "failed")
+        assert clock_s == 20
+
+    run_api(scenario)
+    row = session.scalars(select(StoredClassifier)).one()
+    assert (row.status, row.tries, row.error) == ("ready", 1, None)
+
+
 def test_tracks_that_are_gone_when_it_is_trained(start_api: StartApi, session: Session, child: Start) -> None:
     child(None)
 

@@ -108,6 +108,35 @@ def test_followers_survive_a_cancelled_leader(run_api: Any) -> None:
     run_api(scenario)
 
 
+@pytest.mark.parametrize("what", ["analyze", "timeline"])
+def test_followers_have_their_own_time(run_api: Any, session: Session, what: str) -> None:
+    async def scenario(api: Api) -> None:
+        service = api.app.state.service
+        worker = {"analyze": service.analyses, "timeline": service.timelines}[what]
+        ask = {"analyze": api.analyze, "timeline": api.timeline}[what]
+        started = asyncio.Event()
+
+        async def stuck_once(data: bytes) -> None:
+            if not started.is_set():
+                started.set()
+                await asyncio.Event().wait()
+
+        api.pipeline.behaviour = stuck_once
+        worker._settings = service.settings.model_copy(update={"request_timeout_s": 0.5})
+        leader = asyncio.create_task(ask(b"the song"))
+        await started.wait()
+        worker._settings = service.settings
+        followers = [asyncio.create_task(ask(b"the song")) for _ in range(3)]
+        assert (await leader).json()["code"] == "timeout"
+        answers = await asyncio.wait_for(asyncio.gather(*followers), 20)
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert sorted(answer.json()["_meta"]["credits_used"] > 0 for answer in answers) == [False, False, True]
+        assert api.pipeline.calls + api.pipeline.timelines == 2
+
+    run_api(scenario)
+    assert ledger_adds_up(session)
+
+
 def test_followers_get_the_leaders_error(run_api: Any) -> None:
     async def fail(data: bytes) -> None:
         await asyncio.sleep(0.1)
@@ -263,5 +292,13 @@ def test_single_flight_alone() -> None:
         with pytest.raises(TimeoutError):
             await flights.run("key", work, soon(0.01))
         leader.cancel()
+        await asyncio.wait([leader])
+        # Out of time is who works on it, and not the one that waits with him.
+        leader = asyncio.create_task(flights.run("key", lambda: asyncio.sleep(60, 1), soon(0.05)))
+        await asyncio.sleep(0)
+        assert await flights.run("key", work, soon(60)) == (7, True)
+        with pytest.raises(TimeoutError):
+            await leader
+        assert not flights._flights
 
     asyncio.run(main())

@@ -45,6 +45,21 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(scenario())
 
 
+def test_a_place_comes_before_the_turn() -> None:
+    async def scenario() -> None:
+        few, one, other = Places(1, 2, "creations"), uuid.uuid4(), uuid.uuid4()
+        with few.held(one), few.held(one):
+            with pytest.raises(TooManyRequests, match="at most 2 creations of one account"), few.held(one):
+                pass
+            # Whoever holds places, and does not run, keeps nobody waiting.
+            async with few.one(other):
+                await asyncio.sleep(0)
+        async with few.one(one):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
 def test_one_account_is_bounded_and_another_is_not_refused() -> None:
     async def scenario() -> None:
         single, one, other = Places(1, 2), uuid.uuid4(), uuid.uuid4()

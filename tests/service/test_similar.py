@@ -200,27 +200,6 @@ def test_several_seeds_are_one_direction(run_api: Any, add: Any, session: Sessio
     run_api(scenario)
 
 
-@pytest.mark.parametrize("exact", [0, 10_000])
-def test_seeds_that_cancel_out_and_vectors_of_zeros(
-    run_api: Any, add: Any, monkeypatch: pytest.MonkeyPatch, exact: int
-) -> None:
-    monkeypatch.setattr(similar, "EXACT", exact)
-    monkeypatch.setattr(similar, "_PLAN", {**similar._PLAN, **INDEX})
-
-    async def scenario(api: Api) -> None:
-        add("pro", 20)
-        add("pro", 1, 20, vector=-VECTORS[0])
-        add("pro", 1, 21, vector=np.zeros(768))
-        answer = await post(api, ids=[IDS[0], IDS[20]], k=100)
-        assert len(ids_of(answer)) == 20
-        assert {track["similarity"] for track in answer.json()["similar"]} == {0.0}
-        found = {track["id"]: track["similarity"] for track in (await get(api, k=100)).json()["similar"]}
-        assert (found[IDS[20]], found[IDS[21]]) == (-1.0, 0.0)
-        assert len(ids_of(await get(api, IDS[21], k=100))) == 21
-
-    run_api(scenario)
-
-
 def off_target(number: int, target: dict[str, float]) -> float:
     scores = dict(zip(HEADS, SCORES[number].tolist(), strict=True))
     return sum(abs(scores[head] - value / 100) for head, value in target.items()) / len(target)

@@ -72,15 +72,8 @@ class Analyses:
         # One deadline from here on, however often somebody else who worked on it goes away.
         deadline = asyncio.get_running_loop().time() + limit
 
-        async def work() -> Result:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await self._compute(key, data)
-            except TimeoutError:
-                raise PipelineTimeout(f"no result within {limit:g} s; try again") from None
-
         try:
-            result, mine = await self._flights.run(key, work, deadline)
+            result, mine = await self._flights.run(key, lambda: self._compute(key, data), deadline)
         except TimeoutError:
             raise PipelineTimeout(f"no result within {limit:g} s; try again") from None
         return result if mine else replace(result, charged=0)

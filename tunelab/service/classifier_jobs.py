@@ -50,7 +50,7 @@ R = TypeVar("R")
 @dataclass(frozen=True, slots=True)
 class Timing:
     """In seconds: how often a process without work looks for some, how often one with work shows that it lives, when a
-    claim is stale, and the longest time that a training may take.
+    claim is stale, and the longest time that a training may take, waiting for the database not counted.
     """
 
     poll_s: float = 5.0
@@ -176,12 +176,12 @@ class Trainer:
             child = _start(self._command, errors)
             talk, beat = asyncio.create_task(self._talk(child, job)), asyncio.create_task(self._beat(job))
             try:
-                await asyncio.wait((talk, beat), timeout=self._timing.limit_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((talk, beat), return_when=asyncio.FIRST_COMPLETED)
                 if talk.done():
                     return talk.result()
-                if beat.done():
-                    beat.result()
-                    return {}  # deleted, or another process's: what would be written would change nothing
+                beat.result()
+                return {}  # deleted, or another process's: what would be written would change nothing
+            except TimeoutError:
                 return _failed(f"training took longer than {self._timing.limit_s:g} s")
             except (EOFError, OSError, ValueError, ClassifierError):
                 await self._in_thread(_end, child)
@@ -203,11 +203,16 @@ class Trainer:
         """Give the child its work, and take its answer.
 
         Raises:
+            TimeoutError: it took longer than it may.
             EOFError, OSError, ValueError: it died, or does not say what it should.
         """
-        incoming, outgoing = child.stdout, child.stdin
-        assert incoming is not None  # noqa: S101  a pipe, see _start
-        assert outgoing is not None  # noqa: S101
+        async with asyncio.timeout(self._timing.limit_s) as limit:
+            await self._send(child, job, limit)
+            return await self._answer(child)
+
+    async def _send(self, child: subprocess.Popen[bytes], job: _Job, limit: asyncio.Timeout) -> None:
+        outgoing = child.stdin
+        assert outgoing is not None  # noqa: S101  a pipe, see _start
         send = outgoing.write
         work = {"labels": job.labels, "model": job.model, "revision": job.revision}
         await self._in_thread(lambda: send(json_frame(work)))
@@ -215,13 +220,17 @@ class Trainer:
         for begin in range(0, len(ids), _AT_ONCE):
             some = ids[begin : begin + _AT_ONCE]
             read = partial(embeddings, self._database, job.account_id, job.model, job.revision, some)
-            found = await self._patiently(read)
+            found = await self._uncounted(limit, read)
             places = [place for place, content_id in enumerate(some, start=begin) if content_id in found]
             if places:
                 vectors = np.frombuffer(b"".join(found[ids[place]] for place in places), "<f4")
                 await self._in_thread(send, embeddings_frame(places, vectors.reshape(len(places), -1)))
         await self._in_thread(send, frame(b""))
         await self._in_thread(outgoing.flush)
+
+    async def _answer(self, child: subprocess.Popen[bytes]) -> Mapping[str, Any]:
+        incoming = child.stdout
+        assert incoming is not None  # noqa: S101  a pipe, see _start
         answer = json.loads(await self._in_thread(read_frame, incoming))
         if "error" in answer:
             return _failed(answer["error"])
@@ -252,6 +261,15 @@ class Trainer:
                 return await work()
             except DatabaseUnavailable:
                 await asyncio.sleep(self._timing.poll_s)
+
+    async def _uncounted(self, limit: asyncio.Timeout, work: Callable[[], Awaitable[T]]) -> T:
+        """As :meth:`_patiently`; the limit comes no nearer meanwhile, since a database's fault is not the child's."""
+        clock = asyncio.get_running_loop().time
+        left = (limit.when() or 0.0) - clock()
+        limit.reschedule(None)
+        result = await self._patiently(work)
+        limit.reschedule(clock() + left)
+        return result
 
     async def _in_thread(self, work: Callable[..., R], *arguments: Any) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

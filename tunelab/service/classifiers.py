@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from pydantic_core import to_json
+from sqlalchemy import Text, cast, delete, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tunelab.classifier.labels import from_mapping, targets
@@ -20,12 +21,15 @@ from tunelab.errors import ClassifierError
 from tunelab.service.classifier_jobs import Trainer, analysed, embeddings
 from tunelab.service.database import Database
 from tunelab.service.errors import Conflict, LimitReached, NotFound
+from tunelab.service.places import Places
 from tunelab.service.tables import StoredClassifier, Track
 from tunelab.settings import Settings
 from tunelab.types import EMBEDDING_SIZE, Pipeline
 
 _DIGITS = 4
 """Decimals of a probability."""
+_AT_ONCE = 1000
+"""Ids that are looked up at once: others have their turn between."""
 
 LabelsById = Mapping[str, str | list[str]]
 
@@ -59,13 +63,18 @@ class Predicted:
 
 
 class Classifiers:
-    """Each method is one or two transactions. All raise DatabaseUnavailable when the database cannot be reached."""
+    """Each method is a few transactions. All raise DatabaseUnavailable when the database cannot be reached.
+
+    ``creations`` has places for what leads to :meth:`create`: up to 5 MB of labels, and up to a second of work on them.
+    """
 
     def __init__(self, database: Database, pipeline: Pipeline, settings: Settings) -> None:
         self._database = database
         self._pipeline = pipeline
         self._settings = settings
         self.trainer = Trainer(database)
+        # One at once: more would share the interpreter, and take the longer.
+        self.creations = Places(1, settings.max_concurrent_per_account, "creations of classifiers")
 
     async def create(self, account: uuid.UUID, name: str, labels: LabelsById) -> tuple[State, list[str]]:
         """Ask for a classifier; a failed one of that name is replaced.
@@ -87,28 +96,22 @@ class Classifiers:
         most = self._settings.max_classifier_examples
         if len(labels) > most:
             raise ClassifierError(f"a classifier may learn from {most} labelled tracks; these are {len(labels)}")
+        async with self._database.reading() as session:
+            await self._look_for_room(session, account, name)  # what is refused anyway costs no more than that
         model, revision = self._pipeline.model, self._pipeline.revision
         known = await self._known(account, model, revision, labels)
-        unknown = [content_id for content_id in labels if content_id not in known]
         if not known:
             raise NotFound(f"none of the ids is a track that this account has analysed with the current {model}")
-        checked = from_mapping(labels)
-        left = checked.take([place for place, content_id in enumerate(labels) if content_id in known])
-        try:
-            targets(left)
-        except ClassifierError as error:
-            lost = f"; {len(unknown)} of the ids are no tracks that this account has analysed with the current {model}"
-            raise ClassifierError(error.message + (lost if unknown else "")) from None
-        multilabel = checked.kind == "multilabel"
-        names = zip(left.keys, left.names, strict=True)
+        # Up to a million labels: the event loop has others to serve.
+        kind, stored, unknown = await asyncio.to_thread(_checked, labels, known, model)
         values = {
             "account_id": account,
             "name": name,
             "status": "queued",
-            "kind": checked.kind,
+            "kind": kind,
             "model": model,
             "revision": revision,
-            "labels": {content_id: list(given) if multilabel else given[0] for content_id, given in names},
+            "labels": cast(literal(stored, Text), JSONB),
         }
         async with self._database.transaction() as session:
             await self._make_room(session, account, name)
@@ -117,25 +120,36 @@ class Classifiers:
         return self._state(row), unknown
 
     async def _known(self, account: uuid.UUID, model: str, revision: str, labels: LabelsById) -> set[str]:
-        async with self._database.reading() as session:
-            found = await session.scalars(analysed(account, model, revision, list(labels), Track.content_id))
-            return set(found.all())
+        ids, known = list(labels), set[str]()
+        for begin in range(0, len(ids), _AT_ONCE):
+            some = ids[begin : begin + _AT_ONCE]
+            async with self._database.reading() as session:
+                known.update(await session.scalars(analysed(account, model, revision, some, Track.content_id)))
+        return known
 
     async def _make_room(self, session: AsyncSession, account: uuid.UUID, name: str) -> None:
         """Nobody else adds one to the account until the transaction ends."""
         lock = func.hashtextextended(f"classifiers:{account}", 0)
         await session.execute(select(func.pg_advisory_xact_lock(lock)))
-        there = (StoredClassifier.account_id == account) & (StoredClassifier.name == name)
-        status = await session.scalar(select(StoredClassifier.status).where(there))
-        if status == "failed":
-            await session.execute(delete(StoredClassifier).where(there))
-        elif status is not None:
+        await self._look_for_room(session, account, name)
+        failed = (StoredClassifier.account_id == account) & (StoredClassifier.name == name)
+        await session.execute(delete(StoredClassifier).where(failed))
+
+    async def _look_for_room(self, session: AsyncSession, account: uuid.UUID, name: str) -> None:
+        """Returns if there is room for one of that name, where one that failed does not count.
+
+        Raises:
+            Conflict, LimitReached: see :meth:`create`.
+        """
+        same = StoredClassifier.name == name
+        query = select(func.max(StoredClassifier.status).filter(same), func.count().filter(~same))
+        status, others = (await session.execute(query.where(StoredClassifier.account_id == account))).one()
+        if status not in (None, "failed"):
             raise Conflict(
                 f"there is a classifier {name!r} already, which is {status}; delete it or choose another name"
             )
-        count = select(func.count()).where(StoredClassifier.account_id == account)
         most = self._settings.max_classifiers
-        if (await session.scalar(count) or 0) >= most:
+        if others >= most:
             raise LimitReached(f"an account may keep {most} classifiers; delete one first")
 
     async def list_all(self, account: uuid.UUID) -> list[State]:
@@ -211,6 +225,26 @@ _COLUMNS = (
 
 def _no_such(name: str) -> NotFound:
     return NotFound(f"this account has no classifier {name!r}")
+
+
+def _checked(labels: LabelsById, known: set[str], model: str) -> tuple[str, str, list[str]]:
+    """Kind of a classifier, its labels of known tracks as JSON, and the ids that are unknown.
+
+    Raises:
+        ClassifierError: what is left makes no classifier.
+    """
+    unknown = [content_id for content_id in labels if content_id not in known]
+    checked = from_mapping(labels)
+    left = checked.take([place for place, content_id in enumerate(labels) if content_id in known])
+    try:
+        targets(left)
+    except ClassifierError as error:
+        lost = f"; {len(unknown)} of the ids are no tracks that this account has analysed with the current {model}"
+        raise ClassifierError(error.message + (lost if unknown else "")) from None
+    multilabel = checked.kind == "multilabel"
+    names = zip(left.keys, left.names, strict=True)
+    stored = {content_id: list(given) if multilabel else given[0] for content_id, given in names}
+    return checked.kind, to_json(stored).decode(), unknown
 
 
 def _answers(weights: bytes, vectors: Sequence[bytes]) -> list[tuple[list[str], dict[str, float]]]:

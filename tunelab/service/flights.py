@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    """Settled with a result, with an error, or with neither: then whoever flew it was cancelled."""
+    """Settled with a result, with an error, or with neither: then whoever flew it was cancelled, or out of time."""
 
     def __init__(self) -> None:
         self.settled = asyncio.Event()
@@ -22,7 +22,7 @@ class SingleFlight(Generic[T]):
     """Runs work once per key at a time, in the task of the first that asks.
 
     Working in that task, and not in one of its own, lets a cancelled request cancel its work. The others are not
-    cancelled with it: the next of them takes over.
+    cancelled with it, nor does its deadline hold for them: the next of them takes over.
     """
 
     def __init__(self) -> None:
@@ -32,9 +32,8 @@ class SingleFlight(Generic[T]):
         """The result of ``work``, and whether this call did the work. Errors reach everyone who waits.
 
         Raises:
-            TimeoutError: somebody else still works on it at ``deadline``, a time of the event loop's clock. How long
-                one's own work may take is for ``work`` to say: ended from outside it would look like a cancellation,
-                and be repeated.
+            TimeoutError: there is none at ``deadline``, a time of the event loop's clock. Whoever may wait longer is
+                not told, but works on it.
         """
         while (flight := self._flights.get(key)) is not None:
             async with asyncio.timeout_at(deadline):
@@ -45,8 +44,11 @@ class SingleFlight(Generic[T]):
                 return flight.result, False
         flight = self._flights[key] = _Flight()
         try:
-            flight.result = await work()
+            async with asyncio.timeout_at(deadline):
+                flight.result = await work()
             return flight.result, True
+        except TimeoutError:
+            raise  # of this call alone
         except Exception as error:
             flight.error = error
             raise

@@ -27,11 +27,24 @@ async def read_json(request: Request, model: type[Body], limit: int, settings: S
     """The JSON body of a request. FastAPI's own reading has no bound.
 
     Raises:
+        RequestValidationError: it is not what ``model`` says.
+        UnsupportedMediaType, BodyTooLarge, UploadTimeout, ClientDisconnect: as :func:`read_bytes`.
+    """
+    data = await read_bytes(request, limit, settings)
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+async def read_bytes(request: Request, limit: int, settings: Settings) -> bytes:
+    """A JSON body as it came.
+
+    Raises:
         UnsupportedMediaType: the Content-Type is another one.
         BodyTooLarge: more than ``limit`` bytes; at most one chunk was read past them, or nothing if the
             Content-Length told.
         UploadTimeout: it did not arrive within ``upload_timeout_s``.
-        RequestValidationError: it is not what ``model`` says.
         ClientDisconnect: the client went away.
     """
     if request.headers.get("content-type", JSON).partition(";")[0].strip().lower() != JSON:
@@ -39,17 +52,18 @@ async def read_json(request: Request, model: type[Body], limit: int, settings: S
     chunks = bounded(request, limit, BodyTooLarge(f"the body is larger than {limit} bytes"))
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
-            data = b"".join([chunk async for chunk in chunks])
+            return b"".join([chunk async for chunk in chunks])
     except TimeoutError:
         raise UploadTimeout(f"the body did not arrive within {settings.upload_timeout_s:g} s") from None
     finally:
         await chunks.aclose()
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        # Below the first field a place holds keys that the client sent, as many as it liked.
-        reasons = {(item["loc"][:1], item["msg"]): item["type"] for item in faults}
-        raise RequestValidationError(
-            [{"loc": ("body", *loc), "msg": msg, "type": kind} for (loc, msg), kind in list(reasons.items())[:_REASONS]]
-        ) from None
+
+
+def refusal(error: ValidationError) -> RequestValidationError:
+    """The first faults of a body, with the field that each is in."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    # Below the first field a place holds keys that the client sent, as many as it liked.
+    reasons = {(item["loc"][:1], item["msg"]): item["type"] for item in faults}
+    return RequestValidationError(
+        [{"loc": ("body", *loc), "msg": msg, "type": kind} for (loc, msg), kind in list(reasons.items())[:_REASONS]]
+    )

@@ -113,7 +113,7 @@ class Limits(BaseModel):
     timeline_credits: Annotated[int, Field(description="Price of a timeline for each started minute of the track")]
     max_timeline_s: Annotated[float, Field(description="Longest track of which a timeline is made, in seconds")]
     max_concurrent_per_account: Annotated[
-        int, Field(description="Analyses, and searches, of one account at once, in each process")
+        int, Field(description="Analyses, searches, new classifiers of one account at once, in each process")
     ]
     max_classifiers: Annotated[int, Field(description="Classifiers that one account may keep")]
     max_classifier_examples: Annotated[int, Field(description="Labelled tracks that one classifier may learn from")]

@@ -3,6 +3,9 @@
 Up to :data:`EXACT` matching tracks are compared one by one. Of more, the index over the embeddings gives the nearest.
 It knows no accounts, revisions or score ranges, so it is walked until enough of its tracks match; where it gives up
 before that, all are compared after all. So an answer has as many tracks as were asked for, or all that match.
+
+What has no direction, a vector of zeros or the mean of seeds that cancel out, has the similarity 0 to everything.
+PostgreSQL says NaN then, which would come after every distance. Such vectors are not in the index.
 """
 
 from __future__ import annotations
@@ -135,14 +138,16 @@ async def _embeddings(session: AsyncSession, same: Sequence[ColumnElement[bool]]
 async def _through_index(
     session: AsyncSession, matching: Sequence[ColumnElement[bool]], direction: FloatArray, wanted: Wanted
 ) -> Sequence[Any] | None:
-    """Rows that have the nearest ones among them, in any order; None: the index found too few."""
+    """Rows that have the nearest ones among them, in any order; None: the index does not know them."""
     if not direction.any():  # seeds that cancel each other out: the index has no answer
         return None
     count = POOL if wanted.target else wanted.k
     distance = Track.embedding.cosine_distance(direction.tolist())
     query = select(*_COLUMNS, distance.label("distance")).where(*matching, Track.content_id.not_in(wanted.ids))
     rows = (await session.execute(query.order_by(distance).limit(count + _SPARE))).all()
-    return rows if len(rows) >= count else None
+    # From the distance 1 on, vectors of zeros may be nearer than what the index has.
+    near = [row for row in rows if row.distance < 1]
+    return near if len(near) >= count else None
 
 
 async def _all(
@@ -150,9 +155,11 @@ async def _all(
 ) -> Sequence[Any]:
     """The nearest rows after a look at every one."""
     far: ColumnElement[Any] = literal(0.0)
-    distance = literal(None)
+    distance: ColumnElement[Any] = literal(None)
     if direction is not None:
-        distance = Track.embedding.cosine_distance(direction.tolist())
+        # NaN equals NaN in PostgreSQL.
+        known = func.nullif(Track.embedding.cosine_distance(direction.tolist()), math.nan)
+        distance = func.coalesce(known, 1.0)
         far = far + distance  # an expression that the index does not know
     if wanted.target:
         far = far + _off_target(wanted.target)
@@ -186,9 +193,7 @@ def _off_target(target: Mapping[str, float]) -> ColumnElement[Any]:
 def _neighbour(row: Row[Any], target: Mapping[str, float]) -> Neighbour:
     values = row._asdict()
     scores = {head: values[head] for head in HEADS if values[head] is not None}
-    similarity = None
-    if row.distance is not None:
-        similarity = 0.0 if math.isnan(row.distance) else 1 - row.distance
+    similarity = None if row.distance is None else 1 - row.distance
     off_target = None
     if target:
         off_target = sum(abs(scores[head] - value) if head in scores else 1.0 for head, value in target.items())

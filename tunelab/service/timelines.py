@@ -148,17 +148,10 @@ class Timelines:
         limit = self._settings.request_timeout_s
         deadline = asyncio.get_running_loop().time() + limit
 
-        async def work() -> TimelineResult:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await self._compute(key, data)
-            except TimeoutError:
-                raise self._too_slow() from None
-
         try:
-            result, mine = await self._flights.run(key, work, deadline)
+            result, mine = await self._flights.run(key, lambda: self._compute(key, data), deadline)
         except TimeoutError:
-            raise self._too_slow() from None
+            raise PipelineTimeout(f"no timeline within {limit:g} s; try again, or send a shorter track") from None
         return result if mine else replace(result, charged=0)
 
     async def _compute(self, key: Key, data: bytes) -> TimelineResult:
@@ -193,11 +186,6 @@ class Timelines:
         del self._saving[key]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.info("a timeline was not stored: %s", type(error).__name__)
-
-    def _too_slow(self) -> PipelineTimeout:
-        return PipelineTimeout(
-            f"no timeline within {self._settings.request_timeout_s:g} s; try again, or send a shorter track"
-        )
 
     async def drain(self) -> None:
         """Wait for the transactions that are being finished for clients that went away."""
