@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunelab.evaluation.metrics import spearman
+from tunelab.evaluation.metrics import pearson, spearman
 from tunelab.heads.mlp import Heads
+from tunelab.training import heads
 from tunelab.training.export import licences_named
 from tunelab.training.finish import fit_heads
 from tunelab.training.heads import development_clips, match_spread, passes_gate, predict, train_head
@@ -30,8 +31,15 @@ def test_training_twice_gives_the_same_head_and_it_learns(head: str) -> None:
     np.testing.assert_allclose(served, first.heldout, atol=1e-5)
 
 
-def test_logits_tell_crowded_labels_apart() -> None:
-    """Of these labels most are above .98, as acousticness has them: ranks among those, learnt with and without."""
+def _without_linear_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(head: str, train: tuple[FloatArray, FloatArray], development: object) -> tuple[FloatArray, float]:
+        return np.zeros(train[0].shape[1], np.float32), 0.0
+
+    monkeypatch.setattr(heads, "_linear_half", nothing)
+
+
+def test_crowded_labels_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of these labels most are above .98, as acousticness has them: ranks among those, with and without the line."""
 
     def crowded(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
         x, labels = _embeddings(n, seed)
@@ -40,11 +48,31 @@ def test_logits_tell_crowded_labels_apart() -> None:
     train, development, heldout = crowded(1500, 0), crowded(300, 1), crowded(500, 2)
     high = heldout[1] > 0.98
     assert 0.5 < high.mean() < 0.8
-    told = []
-    for weight in (0.0, 0.3):
-        fitted = train_head("acousticness", train, development, heldout[0], epochs=8, on_logits=weight)
-        told.append(spearman(fitted.heldout[high], heldout[1][high]))
-    assert told[1] > told[0] + 0.04
+    whole = train_head("acousticness", train, development, heldout[0], epochs=8)
+    _without_linear_half(monkeypatch)
+    half = train_head("acousticness", train, development, heldout[0], epochs=8)
+    assert spearman(*(values[high] for values in (whole.heldout, heldout[1]))) > 0.75
+    assert spearman(*(values[high] for values in (half.heldout, heldout[1]))) < 0.7
+
+
+@pytest.mark.parametrize("head", ["energy", "speechiness"])
+def test_few_labels_are_enough_for_a_line(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    train, development, heldout = _embeddings(300, 0), _embeddings(60, 1), _embeddings(300, 2)
+    whole = train_head(head, train, development, heldout[0])
+    _without_linear_half(monkeypatch)
+    half = train_head(head, train, development, heldout[0])
+    assert pearson(whole.heldout, heldout[1]) > pearson(half.heldout, heldout[1]) + 0.02
+
+
+def test_labels_of_zero_and_one_do_not_make_it_sure_of_itself() -> None:
+    """Wrong labels, a tenth of them, cost those who are too sure the most."""
+    x, labels = _embeddings(1500, 0)
+    wrong = np.random.default_rng(3).random(len(x)) < 0.1
+    known = ((labels > 0.5) ^ wrong).astype(np.float32)
+    fitted = train_head("speechiness", (x[:1000], known[:1000]), (x[1000:1200], known[1000:1200]), x[1200:])
+    told, truth = fitted.heldout.astype(np.float64), known[1200:]
+    # Whoever knows nothing, and says one half to everything, has a cross-entropy of log 2.
+    assert -np.mean(np.log(np.where(truth == 1, told, 1 - told))) < np.log(2)
 
 
 def test_development_clips_are_of_whole_packages_and_never_all_or_none() -> None:

@@ -15,7 +15,7 @@ from tunelab.evaluation.card import LIMITS, card_markdown, dropped, groups_of, h
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_embeddings, load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
-from tunelab.training.heads import GATE, ON_LOGITS, development_clips, match_spread, passes_gate, predict, train_head
+from tunelab.training.heads import GATE, development_clips, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, sources
 from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
@@ -56,7 +56,6 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
             (arrays["train"][~development], labels[head][~development]),
             (arrays["train"][development], labels[head][development]),
             arrays["heldout"],
-            on_logits=ON_LOGITS,
         )
         ordinary = development & (known[:, 3] == 0) & ~np.isin(known[:, 0], NOT_ORDINARY)
         head_tensors = match_spread(fitted.tensors, head, arrays["train"][ordinary], labels[head][ordinary])

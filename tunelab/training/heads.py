@@ -1,4 +1,9 @@
-"""Train the six heads on frozen embeddings: 768 -> 256 -> 1, ReLU, sigmoid."""
+"""Train the six heads on frozen embeddings: 768 -> 256 -> 1, ReLU, sigmoid.
+
+A head is the mean, before the sigmoid, of a network and of a ridge regression on the labels' logits, which two of its
+hidden units carry. The network alone follows what is special to the clips that it learnt from; of few clips the linear
+half knows more, of many the network, and of any number the mean of both does.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +27,15 @@ CROSS_ENTROPY = frozenset({"instrumentalness", "speechiness", "liveness"})
 GATE = 0.7
 """Least Pearson r on the held-out split with which a head is exported."""
 HIDDEN = 256
+LINEAR = 2
+"""Hidden units that carry the linear half of a head: one for each sign."""
+NOISE = 1.0
+"""Of each number of the embedding in training, in standard deviations: what hangs on a few of them is not learnt."""
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Ridge penalties a clip that the linear half chooses from."""
+SLOPES = np.linspace(0.1, 1.2, 12)
 DEVELOPMENT_MODULUS = 7
 """One package in so many chooses the epoch."""
-ON_LOGITS = 0.1
-"""Weight of the distance of the logits in the shipped heads: some of their labels crowd at an end, and their own losses
-hardly ask for ranks there."""
 AVERAGED = 0.995
 """What each step keeps of the weights' moving average, which is what is shipped: on packages that a head was not fitted
 to it mostly agrees better with the labels than the last weights do."""
@@ -51,9 +60,9 @@ def train_head(
     epochs: int = 50,
     patience: int = 10,
     seed: int = 0,
-    on_logits: float = 0.0,
 ) -> TrainedHead:
-    """Fit one head and keep the epoch whose averaged weights have the best Pearson r on the development clips.
+    """Fit one head: its network, from the epoch whose averaged weights have the best Pearson r on the development
+    clips, and its linear half.
 
     Args:
         head: one of :data:`tunelab.types.HEADS`, or ``liveness``; decides the loss.
@@ -63,33 +72,25 @@ def train_head(
         epochs: at most.
         patience: epochs without a better r after which it ends.
         seed: of weights, order and dropout.
-        on_logits: weight, beside the head's own loss, of the distance of the logits in standard deviations of the
-            labels' (smooth L1). Where labels crowd at an end, the own loss hardly tells them apart; this does.
 
     Returns:
-        The head (of the last epoch where r is undefined), with the standardisation of the embedding folded into its
-        first layer. The same inputs and seed give the same tensors.
+        The head (its network of the last epoch where r is undefined), with the standardisation of the embedding folded
+        into its first layer. The same inputs and seed give the same tensors.
     """
     torch.manual_seed(seed)
     centre, spread = train[0].mean(0), train[0].std(0) + 1e-4
     x = torch.from_numpy((train[0] - centre) / spread)
-    y, wanted = torch.from_numpy(train[1]), torch.from_numpy(logit(train[1]))
-    spread_of_logits = float(wanted.std()) + 1e-6
-    network = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, 1))
+    y = torch.from_numpy(train[1])
+    units = HIDDEN - LINEAR
+    network = nn.Sequential(nn.Linear(x.shape[1], units), nn.ReLU(), nn.Dropout(0.2), nn.Linear(units, 1))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
     x_development = torch.from_numpy((development[0] - centre) / spread)
     average, averaged = Average(AVERAGED), copy.deepcopy(network).eval()
     best, best_epoch, best_state = -2.0, -1, {}
     for epoch in range(epochs):
         for index in torch.split(torch.randperm(len(x)), 64):
-            logits = network(x[index])[:, 0]
-            if head in CROSS_ENTROPY:
-                loss = functional.binary_cross_entropy_with_logits(logits, y[index])
-            else:
-                loss = functional.mse_loss(logits.sigmoid(), y[index])
-            if on_logits:
-                away = (logits - wanted[index]) / spread_of_logits
-                loss = loss + on_logits * functional.smooth_l1_loss(away, torch.zeros_like(away))
+            logits = network(x[index] + NOISE * torch.randn(len(index), x.shape[1]))[:, 0]
+            loss = _own_loss(head, logits, y[index])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -103,16 +104,47 @@ def train_head(
         elif epoch - max(best_epoch, 0) >= patience:
             break
     if not best_state:  # r is undefined where all development labels are the same: the last epoch has to do
-        best, best_epoch, best_state = float("nan"), epoch, averaged.state_dict()
+        best_epoch, best_state = epoch, averaged.state_dict()
+    line, intercept = _linear_half(head, (x.numpy(), train[1]), (x_development.numpy(), development[1]))
     first, second = best_state["0.weight"].numpy(), best_state["3.weight"].numpy()
-    weight = first / spread
+    weight = np.concatenate([first, [line, -line]]) / spread
+    bias = np.concatenate([best_state["0.bias"].numpy(), np.zeros(LINEAR)])
     tensors = {
         f"{head}.hidden.weight": weight.astype(np.float32),
-        f"{head}.hidden.bias": (best_state["0.bias"].numpy() - weight @ centre).astype(np.float32),
-        f"{head}.output.weight": second.astype(np.float32),
-        f"{head}.output.bias": best_state["3.bias"].numpy().astype(np.float32),
+        f"{head}.hidden.bias": (bias - weight @ centre).astype(np.float32),
+        f"{head}.output.weight": (0.5 * np.concatenate([second, [[1.0, -1.0]]], axis=1)).astype(np.float32),
+        f"{head}.output.bias": (0.5 * (best_state["3.bias"].numpy() + intercept)).astype(np.float32),
     }
-    return TrainedHead(tensors, predict(tensors, head, heldout), best_epoch + 1, best)
+    r = pearson(predict(tensors, head, development[0]), development[1])
+    return TrainedHead(tensors, predict(tensors, head, heldout), best_epoch + 1, r)
+
+
+def _own_loss(head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if head in CROSS_ENTROPY:
+        return functional.binary_cross_entropy_with_logits(logits, labels)
+    return functional.mse_loss(logits.sigmoid(), labels)
+
+
+def _linear_half(
+    head: str, train: tuple[FloatArray, FloatArray], development: tuple[FloatArray, FloatArray]
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Ridge regression of the labels' logits on standardised embeddings: its weights ``(768,)`` and its intercept.
+
+    The development clips choose the penalty by Pearson r, and then how steep it is by the head's own loss: logits of
+    labels that are 0 or 1 are as large as they get, which what is predicted should not be.
+    """
+    x, wanted = train[0].astype(np.float64), logit(train[1].astype(np.float64))
+    centre = float(wanted.mean())
+    spectrum, basis = np.linalg.eigh(x.T @ x / len(x))
+    along = basis.T @ (x.T @ (wanted - centre)) / len(x)
+    lines = [basis @ (along / (spectrum + penalty)) for penalty in PENALTIES]
+    told = [torch.from_numpy(development[0] @ line + centre) for line in lines]
+    agreement = [pearson(logits.sigmoid().numpy(), development[1]) for logits in told]
+    # Undefined where all labels, or all answers, are the same: then any has to do.
+    best = int(np.argmax(np.nan_to_num(agreement, nan=-2.0)))
+    labels = torch.from_numpy(development[1].astype(np.float64))
+    slope = float(min(SLOPES, key=lambda slope: float(_own_loss(head, float(slope) * told[best], labels))))
+    return slope * lines[best], slope * centre
 
 
 def development_clips(known: FloatArray) -> npt.NDArray[np.bool_]:
