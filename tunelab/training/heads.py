@@ -1,8 +1,8 @@
 """Train the six heads on frozen embeddings: 768 -> 256 -> 1, ReLU, sigmoid.
 
 A head is the mean, before the sigmoid, of a network and of a ridge regression on the labels' logits, which two of its
-hidden units carry. The network alone follows what is special to the clips that it learnt from; of few clips the linear
-half knows more, of many the network, and of any number the mean of both does.
+hidden units carry. The network alone follows what is special to the clips that it learnt from: of few, the linear half
+knows more, and mostly the mean of both knows more than either.
 """
 
 from __future__ import annotations
