@@ -22,9 +22,9 @@ def _labelled(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
 
 
 def test_more_labels_agree_better() -> None:
-    known, heldout = _labelled(700, 0), _labelled(200, 1)
-    few, many = (agreement("energy", known, heldout, count, 2) for count in (40, 700))
-    assert 0.0 < few + 0.2 < many < 1.0
+    known, heldout = _labelled(400, 0), _labelled(200, 1)
+    few, many = (agreement("energy", known, heldout, count, 1) for count in (40, 400))
+    assert 0.0 < few + 0.15 < many < 1.0
 
 
 def test_it_reads_what_a_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,9 +37,9 @@ def test_it_reads_what_a_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[s
         arrays |= {f"{split}_known": np.tile(np.array([0, 1, 0, 0], np.float32), (count, 1))}
     (tmp_path / embed.WEIGHTS).write_bytes(b"an encoder")
     save_file(arrays, tmp_path / embed.EMBEDDINGS, {"encoder": embed._digest(tmp_path / embed.WEIGHTS)})
-    main(tmp_path, "30,90", 1)
+    main(tmp_path, "30", 1)
     told = capsys.readouterr().out
     assert "30 held-out clips" in told
-    assert re.findall(r"^\W*(\d+)\s.*0\.\d{3}", told, re.MULTILINE) == ["30", "90"]
+    assert re.findall(r"^\W*(\d+)\s.*0\.\d{3}", told, re.MULTILINE) == ["30"]
     with pytest.raises(SettingsError, match="there are 90 labels"):
         main(tmp_path, "91", 1)
