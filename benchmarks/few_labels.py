@@ -46,16 +46,16 @@ def main(
     counts: Annotated[str, typer.Option(help="Numbers of labels, comma-separated.")] = "60,150,400,1000,2000",
     draws: Annotated[int, typer.Option(min=1, help="Heads for each number.")] = 3,
 ) -> None:
-    """Print Pearson r of each head for each number of labels; ``tunelab refit`` and ``bundle`` leave such runs."""
+    """Print Pearson r of each head for each number of labels; ``tunelab pretrain`` and ``refit`` leave such runs."""
     arrays = load_embeddings(run)
     labeller = Labeller.measure(arrays["train_scores"], arrays["train_tags"], arrays["train_known"])
     known, truth = (
         labeller(*(arrays[f"{split}_{name}"] for name in ("scores", "tags", "known"))) for split in ("train", "heldout")
     )
-    rows = []
-    for count in (int(count) for count in counts.split(",")):
-        if not 2 * LEAST < count <= len(arrays["train"]):
-            raise SettingsError(f"there are {len(arrays['train'])} labels, and a head takes more than {2 * LEAST}")
+    numbers, rows = [int(count) for count in counts.split(",")], []
+    if not 2 * LEAST < min(numbers) <= max(numbers) <= len(arrays["train"]):
+        raise SettingsError(f"there are {len(arrays['train'])} labels, and a head takes more than {2 * LEAST}")
+    for count in numbers:
         found = [
             agreement(head, (arrays["train"], known[head]), (arrays["heldout"], truth[head]), count, draws)
             for head in HEADS

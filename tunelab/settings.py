@@ -126,7 +126,7 @@ def _misspelt() -> Iterator[str]:
     """
     known = {name.upper() for name in Settings.model_fields} | {"MODELS_DIR"}
     for variable in os.environ:
-        name = variable.upper().removeprefix(PREFIX)
-        if variable.upper() != name and name not in known:
+        prefix, name = variable.upper()[: len(PREFIX)], variable.upper()[len(PREFIX) :]
+        if prefix == PREFIX and name not in known:
             for meant in difflib.get_close_matches(name, known, 1, _LIKENESS):
                 yield f"{variable}: there is no such setting; {PREFIX}{meant} was meant?"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -45,6 +47,16 @@ def finish(process: subprocess.Popen[str], *, kill: bool = False) -> None:
 def kill(server: psutil.Process) -> None:
     server.kill()
     server.wait(10)
+
+
+@contextmanager
+def no_server_left(folder: Path) -> Iterator[None]:
+    """Afterwards no server of the data folder runs; one that does is killed, and a failure."""
+    yield
+    left = servers_of(folder / "postgres")
+    for server in left:
+        kill(server)
+    assert left == []
 
 
 def unused_pid() -> int:

@@ -17,11 +17,10 @@ from sqlalchemy.orm import Session
 
 from tests.service.classifier_support import QUICK, Start, add_tracks, get, post, until
 from tests.service.support import Api, FakePipeline
-from tunelab.service import classifiers
+from tunelab.service import classifier_request, classifiers
 from tunelab.service.accounts import create_account
 from tunelab.service.app import create_app
 from tunelab.service.classifier_schemas import ClassifierRequest
-from tunelab.service.routes import classifiers as routes
 from tunelab.settings import load_settings
 
 IDS = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(3000)]
@@ -83,7 +82,7 @@ def test_the_event_loop_does_none_of_the_work(
         monkeypatch.setattr(module, name, called)
 
     for name in ("from_json", "to_json"):
-        watch(routes, name)
+        watch(classifier_request, name)
     for name in ("from_mapping", "targets", "to_json"):
         watch(classifiers, name)
 
@@ -117,36 +116,39 @@ def test_what_is_refused_anyway_is_refused_before_the_labels_are_looked_at(
 
 def test_labels_are_validated_a_few_at_a_time_and_none_is_forgotten() -> None:
     labels = {key: ["a", "b", "c"][: number % 4] if number % 5 else "a" for number, key in enumerate(IDS)}
-    pieces = list(routes._pieces({"name": "x", "labels": labels}))
+    pieces = list(classifier_request._pieces({"name": "x", "labels": labels}))
     assert len(pieces) > 10
     assert {key: value for piece in pieces for key, value in piece["labels"].items()} == labels
     for piece in pieces:
         assert piece["name"] == "x"
-        assert sum(1 + len(value) * isinstance(value, list) for value in piece["labels"].values()) < routes._STEP + 4
-    body = routes._validated(json.dumps({"name": "x", "labels": labels}).encode())
+        assert (
+            sum(1 + len(value) * isinstance(value, list) for value in piece["labels"].values())
+            < classifier_request._STEP + 4
+        )
+    body = classifier_request.validated(json.dumps({"name": "x", "labels": labels}).encode())
     assert body == ClassifierRequest(name="x", labels=labels)
     assert list(body.labels) == IDS
     last = json.dumps({"name": "x", "labels": {**labels, "last": "a"}})
     with pytest.raises(RequestValidationError, match="should match pattern"):
-        routes._validated(last.encode())
+        classifier_request.validated(last.encode())
 
 
 def test_half_a_million_faults_are_told_by_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = routes.to_json
+    real = classifier_request.to_json
 
     def to_json(piece: Any) -> bytes:
         sizes.append(len(piece["labels"]) + len(piece))
         return real(piece)
 
-    monkeypatch.setattr(routes, "to_json", to_json)
+    monkeypatch.setattr(classifier_request, "to_json", to_json)
     many = {f"{number}": number for number in range(20_000)}
     for body in ({"name": "x", "labels": many}, {"name": "x", "labels": {IDS[0]: "a"}, **many}):
         with pytest.raises(RequestValidationError) as caught:
-            routes._validated(json.dumps(body).encode())
+            classifier_request.validated(json.dumps(body).encode())
         assert 1 <= len(caught.value.errors()) <= 3
     assert len(sizes) == 2
-    assert max(sizes) < 2 * routes._STEP
+    assert max(sizes) < 2 * classifier_request._STEP
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_faults_are_told_as_elsewhere(body: str) -> None:
     with pytest.raises(ValidationError) as expected:
         ClassifierRequest.model_validate_json(body)
     with pytest.raises(RequestValidationError) as caught:
-        routes._validated(body.encode())
+        classifier_request.validated(body.encode())
     told = {(item["loc"], item["msg"], item["type"]) for item in caught.value.errors()}
     assert told == {(("body", *item["loc"][:1]), item["msg"], item["type"]) for item in expected.value.errors()}
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
-from tests.service.embedded_support import finish, kill, servers_of, start_user, unused_pid
+from tests.service.embedded_support import finish, kill, no_server_left, servers_of, start_user, unused_pid
 from tunelab.errors import SettingsError
 from tunelab.service import database as database_module
 from tunelab.service import embedded as embedded_module
@@ -115,11 +115,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made: Path) -> Iterator[Path]:
-    yield made
-    left = servers_of(made / "postgres")
-    for server in left:
-        kill(server)
-    assert left == []
+    with no_server_left(made):
+        yield made
 
 
 def test_another_use_starts_a_server_that_was_killed_under_the_first(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.embedded_support import USER, finish, kill, servers_of, start_user, unused_pid
+from tests.service.embedded_support import USER, finish, kill, no_server_left, servers_of, start_user, unused_pid
 from tunelab.errors import SettingsError
 from tunelab.service import embedded as embedded_module
 from tunelab.service import postgres_files as files
@@ -23,11 +23,8 @@ ELSEWHERE = ["unshare", "--pid", "--fork", "--mount-proc"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    left = servers_of(tmp_path / "postgres")
-    for server in left:
-        kill(server)
-    assert left == []
+    with no_server_left(tmp_path):
+        yield tmp_path
 
 
 def open_and_close(folder: Path) -> None:

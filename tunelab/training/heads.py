@@ -34,6 +34,7 @@ NOISE = 1.0
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Ridge penalties a clip that the linear half chooses from."""
 SLOPES = np.linspace(0.1, 1.2, 12)
+"""What its logits may be multiplied by."""
 DEVELOPMENT_MODULUS = 7
 """One package in so many chooses the epoch."""
 AVERAGED = 0.995
@@ -133,18 +134,17 @@ def _linear_half(
     The development clips choose the penalty by Pearson r, and then how steep it is by the head's own loss: logits of
     labels that are 0 or 1 are as large as they get, which what is predicted should not be.
     """
+    from sklearn.linear_model import Ridge
+
     x, wanted = train[0].astype(np.float64), logit(train[1].astype(np.float64))
-    centre = float(wanted.mean())
-    spectrum, basis = np.linalg.eigh(x.T @ x / len(x))
-    along = basis.T @ (x.T @ (wanted - centre)) / len(x)
-    lines = [basis @ (along / (spectrum + penalty)) for penalty in PENALTIES]
-    told = [torch.from_numpy(development[0] @ line + centre) for line in lines]
+    lines = [Ridge(alpha=penalty * len(x)).fit(x, wanted) for penalty in PENALTIES]
+    told = [torch.from_numpy(line.predict(development[0].astype(np.float64))) for line in lines]
     agreement = [pearson(logits.sigmoid().numpy(), development[1]) for logits in told]
     # Undefined where all labels, or all answers, are the same: then any has to do.
     best = int(np.argmax(np.nan_to_num(agreement, nan=-2.0)))
     labels = torch.from_numpy(development[1].astype(np.float64))
     slope = float(min(SLOPES, key=lambda slope: float(_own_loss(head, float(slope) * told[best], labels))))
-    return slope * lines[best], slope * centre
+    return slope * lines[best].coef_, slope * float(lines[best].intercept_)
 
 
 def development_clips(known: FloatArray) -> npt.NDArray[np.bool_]:
