@@ -13,9 +13,10 @@ install: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/tunelab serve --port $(PORT)
 
-# One thread for each of the two processes: threads that share a core spin while they wait for each other.
+# One thread for each of the two processes: threads that share a core spin while they wait for each other. A process that
+# died is not replaced: what was left to it may then never be run, and the other would wait for that for ever.
 test: $(INSTALLED)-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup --max-worker-restart 0
 
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -205,14 +204,12 @@ def test_client_that_leaves_while_storing_is_charged_with_a_result(
 
 
 def test_slow_pipeline_is_a_408(run_api: Any) -> None:
-    async def sleep(data: bytes) -> None:
-        await asyncio.sleep(30)
+    async def never(data: bytes) -> None:
+        await asyncio.Event().wait()
 
     async def scenario(api: Api) -> None:
-        api.pipeline.behaviour = sleep
-        before = time.perf_counter()
+        api.pipeline.behaviour = never
         answers = await asyncio.gather(api.analyze(b"the song"), api.analyze(b"the song"), api.analyze(b"another"))
-        assert time.perf_counter() - before < 3
         assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(408, "timeout")}
         assert await api.credits() == 100
 
