@@ -93,7 +93,8 @@ def _refused(data: bytes, error: type[AudioError], message: str, **limits: float
         (b".snd" + bytes(100), CorruptAudio, "AU"),
         (b"caff\0\1\0\0" + bytes(100), CorruptAudio, "CAF"),
     ],
-    ids=lambda value: None if isinstance(value, bytes) else getattr(value, "__name__", value)[:20],
+    # Not the bytes themselves: a ZIP holds the time, and both test processes have to know a test by the same name.
+    ids=lambda value: f"{len(value)}B" if isinstance(value, bytes) else getattr(value, "__name__", value)[:20],
 )
 def test_files_that_are_no_audio_or_broken(data: bytes, error: type[AudioError], message: str) -> None:
     _refused(data, error, message)
