@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -99,7 +98,8 @@ def test_failed_jobs_have_a_code_of_their_own(
 
 def test_what_stops_a_service_stops_a_job_as_ctrl_c_does(command: Command, replaced: Callable[[Job], None]) -> None:
     def run(*arguments: object) -> Progress:
-        os.kill(os.getpid(), signal.SIGTERM)
+        # To this thread, before it goes on: another one may get what is sent to the process, after its handler is gone.
+        signal.raise_signal(signal.SIGTERM)
         raise AssertionError("the signal did nothing")
 
     replaced(run)
