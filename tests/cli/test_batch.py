@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -96,16 +97,28 @@ def test_failed_jobs_have_a_code_of_their_own(
     assert said in command("batch", "music", "--out", "out", code=code).stderr
 
 
-def test_what_stops_a_service_stops_a_job_as_ctrl_c_does(command: Command, replaced: Callable[[Job], None]) -> None:
-    def run(*arguments: object) -> Progress:
-        # To this thread, before it goes on: another one may get what is sent to the process, after its handler is gone.
-        signal.raise_signal(signal.SIGTERM)
-        raise AssertionError("the signal did nothing")
+STOPPED = """
+import signal
+from tunelab.catalog import job
+from tunelab.cli import app
 
-    replaced(run)
-    before = signal.getsignal(signal.SIGTERM)
-    command("batch", "music", "--out", "out", code=130)
+def run(*arguments):
+    signal.raise_signal(signal.SIGTERM)
+    raise AssertionError("the signal did nothing")
+
+job.run_job, before = run, signal.getsignal(signal.SIGTERM)
+try:
+    app(["batch", "music", "--out", "out"])
+finally:
     assert signal.getsignal(signal.SIGTERM) is before
+"""
+
+
+def test_what_stops_a_service_stops_a_job_as_ctrl_c_does() -> None:
+    """In a process of its own: a signal that goes astray would end all tests."""
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "goes on where it was" in done.stderr
 
 
 @pytest.mark.parametrize(
