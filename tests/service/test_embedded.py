@@ -207,11 +207,18 @@ def test_server_that_takes_long_to_start_is_waited_for(folder: Path, monkeypatch
     start = postgres.ensure_postgres_running
     path = folder / "postgres" / "postmaster.pid"
 
+    def tell(text: str) -> None:
+        # As the server does it: the file is never empty, which would be that of a server that has ended.
+        with path.open("r+") as file:
+            file.write(text)
+            file.flush()
+            file.truncate()
+
     def start_slowly(server: Any) -> None:
         start(server)
         ready = path.read_text()
-        path.write_text(ready.replace("ready", "starting"))
-        threading.Timer(0.5, path.write_text, (ready,)).start()
+        tell(ready.replace("ready", "starting"))
+        threading.Timer(0.5, tell, (ready,)).start()
         raise subprocess.TimeoutExpired("pg_ctl", 10)
 
     monkeypatch.setattr(postgres, "ensure_postgres_running", start_slowly)
