@@ -103,6 +103,23 @@ def test_gate(r: float, passes: bool) -> None:
     assert passes_gate(r) is passes
 
 
+def test_clips_with_added_voice_do_not_teach_what_is_told_of_music() -> None:
+    """Two thirds of the training clips have a voice, and the teacher says of all but speech the opposite there."""
+    arrays: dict[str, FloatArray] = {}
+    for split, n in (("train", 900), ("heldout", 120)):
+        x, y = _embeddings(n, n)
+        voice = (np.arange(n) % 3 > 0) & (split == "train")
+        scores = np.repeat(np.where(voice, 1 - y, y)[:, None], 7, 1)
+        known = np.stack([4.0 * voice, np.arange(n) % 12, 0.5 * voice, np.zeros(n)], 1)
+        arrays |= {split: x, f"{split}_scores": scores, f"{split}_known": known.astype(np.float32)}
+        arrays[f"{split}_tags"] = np.zeros((n, len(TAGS)), np.float32)
+    arrays["heldout_every_2nd"] = arrays["heldout"]
+    _, rows, _ = fit_heads(arrays)
+    assert all(rows[head]["pearson_r"] > 0.4 for head in ("energy", "danceability", "happiness", "acousticness"))
+    # This one has heard them, and believes the majority.
+    assert rows["speechiness"]["pearson_r"] < 0
+
+
 def test_a_head_without_agreement_is_not_exported() -> None:
     rng = np.random.default_rng(0)
     arrays: dict[str, FloatArray] = {}

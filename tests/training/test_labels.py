@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from tunelab.training.labels import SCORE_COLUMN, TAG_WEIGHTS, Labeller, axis, left_of_instrumental, sources
+from tunelab.training.labels import (
+    SCORE_COLUMN,
+    TAG_WEIGHTS,
+    Labeller,
+    axis,
+    learnt_from,
+    left_of_instrumental,
+    sources,
+)
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import MUSIC_SHARE, load_scale
 from tunelab.types import HEADS, FloatArray
@@ -64,8 +72,19 @@ def test_construction_wins_over_the_teachers(answers: tuple[FloatArray, FloatArr
 
 def test_the_card_says_where_labels_come_from() -> None:
     assert set(TAG_WEIGHTS) == set(HEADS)
-    assert "added voice" in sources("speechiness")
-    assert "added voice" not in sources("energy")
+    assert sources("speechiness").endswith("overruled by what is known of the added voice")
+    assert sources("energy").endswith("of clips without added voice")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_told_of_music_is_learnt_from_music_without_added_voice(head: str) -> None:
+    voice_too = head in {"instrumentalness", "speechiness"}
+    known = np.zeros((4, 4), np.float32)
+    known[1, 2:] = (0.5, 0.5)  # spoken
+    known[2, 2] = 0.01  # sung, faintly
+    assert learnt_from(head, known).tolist() == [True, voice_too, voice_too, True]
+    # Of nothing else there is nothing better.
+    assert learnt_from(head, known[1:3]).all()
 
 
 def test_labels_of_ordinary_music_spread_as_published_features_do(answers: tuple[FloatArray, FloatArray]) -> None:

@@ -16,7 +16,7 @@ from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_embeddings, load_student
 from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
 from tunelab.training.heads import GATE, development_clips, match_spread, passes_gate, predict, train_head
-from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, sources
+from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, learnt_from, sources
 from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
 
@@ -45,15 +45,18 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
     labeller = Labeller.measure(arrays["train_scores"], arrays["train_tags"], known)
     labels = labeller(arrays["train_scores"], arrays["train_tags"], known)
     truth = labeller(arrays["heldout_scores"], arrays["heldout_tags"], held)
-    development = development_clips(known)
     music = held[:, 0] == 0
     tensors: dict[str, FloatArray] = {}
     rows: dict[str, Any] = {}
     halves: dict[str, Any] = {}
     for head in HEADS:
+        learnt = learnt_from(head, known)
+        development = learnt.copy()
+        development[learnt] = development_clips(known[learnt])
+        train = learnt & ~development
         fitted = train_head(
             head,
-            (arrays["train"][~development], labels[head][~development]),
+            (arrays["train"][train], labels[head][train]),
             (arrays["train"][development], labels[head][development]),
             arrays["heldout"],
         )
