@@ -42,6 +42,9 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "refit").mkdir()
     (tmp_path / "refit" / "student.safetensors").write_bytes(b"encoder")
     stamp = {"encoder": hashlib.sha256(b"encoder").hexdigest()}
+    (tmp_path / "clips").mkdir()
+    for name in ("train-0041-0000", "train-0042-0000", "train-0041-0001", "heldout-0043-0000"):
+        (tmp_path / "clips" / f"{name}.safetensors").touch()
     save_file({"train": np.zeros((1, 768), np.float32)}, tmp_path / "refit" / "embeddings.safetensors", stamp)
     for name in ("run_of_bundle", "embed_clips"):
         monkeypatch.setattr(embed, name, lambda *arguments: None)
@@ -75,6 +78,16 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
     assert card["every_second_time_patch"]["instrumentalness"] == {"anew": True}
     assert card["every_second_time_patch"]["energy"] == old["every_second_time_patch"]["energy"]
     assert card["training"]["fitted_anew"]["heads"] == ["instrumentalness", "speechiness"]
+    assert card["training"]["fitted_anew"]["clips"] == 1
+    added = [command for command in card["reproduce"] if command not in old["reproduce"]]
+    assert added[1:] == [
+        "tunelab clips CORPUS --seeds 41,42 --seconds SECONDS",
+        "tunelab refit CORPUS --bundle models/copy-v1 --heads instrumentalness,speechiness --version 9.1",
+    ]
+    # After what made the bundle, and before what is measured on it.
+    assert [command for command in card["reproduce"] if command in old["reproduce"][-5:]] == old["reproduce"][-5:]
+    place = card["reproduce"].index(added[-1])
+    assert card["reproduce"][place + 1].startswith("tunelab evaluate")
     # Nothing is left that was measured with the old heads.
     assert card["listeners"] == []
     assert not {"means", "int8", "robustness"} & set(card)

@@ -111,6 +111,30 @@ def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str,
     ]
 
 
+def steps_again(
+    commands: Sequence[str], clips: int, seeds: Sequence[str], bundle: str, names: Sequence[str], version: str
+) -> list[str]:
+    """The commands that made a bundle, with those that fitted some of its heads anew before what measures it.
+
+    Args:
+        commands: of the card before.
+        clips: training clips that the heads learnt from.
+        seeds: of the rendered clips.
+        bundle: its name.
+        names: of the heads.
+        version: of the changed bundle.
+    """
+    at = next((i for i, command in enumerate(commands) if command.startswith("tunelab evaluate")), len(commands))
+    return [
+        *commands[:at],
+        f"# some heads anew, in an empty CORPUS/clips: {clips} training clips",
+        f"tunelab clips CORPUS --seeds {','.join(seeds)} --seconds SECONDS",
+        "tunelab tag CORPUS",
+        f"tunelab refit CORPUS --bundle models/{bundle} --heads {','.join(names)} --version {version}",
+        *commands[at:],
+    ]
+
+
 def seeds_of(clips: Path) -> list[str]:
     """Seeds of the training clips in a folder."""
     return sorted({str(int(path.name.split("-")[1])) for path in clips.glob("train-*.safetensors")}, key=int)
@@ -176,7 +200,8 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
         run: of :func:`tunelab.training.embed.run_of_bundle`, with ``embeddings.safetensors``.
-        bundle: the folder that is changed: its heads' weights, their rows of the card, and the packages that it names.
+        bundle: the folder that is changed: its heads' weights, their rows and commands of the card, and the packages
+            that it names.
         names: of :data:`tunelab.types.HEADS`.
         version: of the changed bundle.
 
@@ -186,7 +211,8 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
     Raises:
         SettingsError: a head is below the gate, or the embeddings are not of the run's encoder; nothing is written.
     """
-    tensors, rows, halves = fit_heads(load_embeddings(run))
+    arrays = load_embeddings(run)
+    tensors, rows, halves = fit_heads(arrays)
     if failed := [name for name in names if not rows[name]["shipped"]]:
         raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
     chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
@@ -194,9 +220,11 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
     card = json.loads((bundle / "card.json").read_text())
     new = {name: rows[name] for name in names}
     counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle)
+    clips, seeds = len(arrays["train"]), seeds_of(corpus / "clips")
     parts = {
         "listeners": [],
-        "training": card["training"] | {"fitted_anew": {"heads": list(names), "corpus": counts}},
+        "training": card["training"] | {"fitted_anew": {"heads": list(names), "clips": clips, "corpus": counts}},
+        "reproduce": steps_again(card["reproduce"], clips, seeds, bundle.name, names, version),
         "version": version,
         "heads": card["heads"] | new,
         "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in names},
