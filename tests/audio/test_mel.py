@@ -9,11 +9,13 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
+import soxr
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from tests.audio import make
 from tunelab.audio.mel import LogMel, MelConfig
 from tunelab.errors import BundleInvalid
+from tunelab.training.clips import FRONT_END
 from tunelab.types import FloatArray
 
 SHIPPED = Path(__file__).parents[2] / "models" / "tunelab-v1" / "preprocessor_config.json"
@@ -63,7 +65,11 @@ def _librosa(config: MelConfig, samples: FloatArray) -> FloatArray:
         htk=config.mel_scale == "htk",
         norm=config.mel_norm,
     )
-    decibels = np.maximum(librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None), config.floor)
+    decibels = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)
+    last = len(decibels) - len(config.edge_db)
+    for number, edge in enumerate(config.edge_db):
+        decibels[last + number] = decibels[last - 1] + edge
+    decibels = np.maximum(decibels, config.floor)
     wanted: FloatArray = ((decibels - config.mean) / config.std).T
     return wanted
 
@@ -88,6 +94,8 @@ def test_shipped_front_end_agrees_with_librosa(samples: FloatArray) -> None:
         {"center": False},
         {"pad_mode": "reflect"},
         {"floor": -60.0},
+        {"edge_db": ()},
+        {"edge_db": (1.0, -3.0)},
     ],
     ids=str,
 )
@@ -143,6 +151,21 @@ def test_normalised_to_the_peak_level_does_not_count() -> None:
 def test_quiet_windows_become_louder_by_40_db_and_not_more(peak: float) -> None:
     samples = (peak * signals()[0] / np.abs(signals()[0]).max()).astype(np.float32)
     np.testing.assert_allclose(_with("peak")(samples), _with("none")(100 * samples), atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
+def test_what_resampling_left_of_the_last_bins_does_not_count(rate: int) -> None:
+    """Sound up to 8 kHz, as it is and after it was stored at another rate, which takes the last 6 % of the band."""
+    samples = (0.1 * signals()[0]).astype(np.float32)
+    stored = soxr.resample(soxr.resample(samples, 16_000, rate), rate, 16_000)[: len(samples)]
+    shipped = MelConfig.load(SHIPPED).model_copy(update={"normalize": "none"})  # peaks of noise are another matter
+    moved = [
+        np.abs(LogMel(config)(stored) - LogMel(config)(samples)).mean(axis=0) * config.std
+        for config in (shipped, shipped.model_copy(update={"edge_db": ()}))
+    ]
+    assert moved[0].max() < 1.0
+    assert moved[1].max() > 10.0
+    assert shipped.edge_db == FRONT_END["edge_db"]
 
 
 def test_silence_stays_silent() -> None:
@@ -223,6 +246,9 @@ class TestConfig:
             ({"power": 3}, "power"),
             ({"log": "ln"}, "log"),
             ({"log_scale": 0}, "log_scale"),
+            ({"edge_db": [float("nan")]}, "edge_db"),
+            ({"edge_db": [0.0] * 128}, "edge_db"),
+            ({"log": "log10_1p"}, "edge_db"),
             ({"max_length": 15}, "max_length"),
         ],
     )

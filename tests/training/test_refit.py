@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from tunelab.audio.mel import MelConfig
 from tunelab.encoder import find_bundle
 from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
@@ -18,6 +19,7 @@ from tunelab.errors import SettingsError
 from tunelab.heads.mlp import load_heads
 from tunelab.training import embed, finish
 from tunelab.training.cli import commands
+from tunelab.training.clips import FRONT_END
 from tunelab.training.embed import load_student, run_of_bundle
 from tunelab.training.finish import refit
 from tunelab.training.student import PATCHES
@@ -41,6 +43,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pd.DataFrame([row]).to_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "refit").mkdir()
     (tmp_path / "refit" / "student.safetensors").write_bytes(b"encoder")
+    (tmp_path / "refit" / "run.json").write_text('{"mean": -20.5, "std": 18.0}')
     stamp = {"encoder": hashlib.sha256(b"encoder").hexdigest()}
     (tmp_path / "clips").mkdir()
     for name in ("train-0041-0000", "train-0042-0000", "train-0041-0001", "heldout-0043-0000"):
@@ -71,6 +74,9 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
     for name, values in before.items():
         changed = name.startswith(("instrumentalness.", "speechiness."))
         np.testing.assert_array_equal(after[name], values / 2 if changed else values)
+    # What the clips' spectrograms were made with, in units of the encoder.
+    front_end = MelConfig.load(bundle / "preprocessor_config.json")
+    assert front_end == MelConfig(**FRONT_END, mean=-20.5, std=18.0)
     card = json.loads((bundle / "card.json").read_text())
     assert card["version"] == "9.1"
     assert card["heads"]["speechiness"]["n"] == 77
@@ -91,6 +97,11 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
     # Nothing is left that was measured with the old heads.
     assert card["listeners"] == []
     assert not {"means", "int8", "robustness"} & set(card)
+    # The encoder still learnt from what it learnt from, and the heads from one package more.
+    named, before = ((folder / "ATTRIBUTION.md").read_text().splitlines() for folder in (bundle, find_bundle().path))
+    assert set(named) - set(before) == {"| p | train | 1 | 0.00 | see the package |"}
+    assert not set(before) - set(named)
+    assert len(named) == len(before) + 1
     text = (bundle / "README.md").read_text()
     assert "| speechiness | yes | construction and teachers | 77 |" in text
     assert "8-bit" not in text.partition("## Limits")[0]

@@ -1,8 +1,8 @@
 """Log-mel spectrograms, as a bundle's ``preprocessor_config.json`` describes them.
 
 The numbers agree with ``librosa.feature.melspectrogram`` (and, for the published MAEST parameters, with
-``transformers.audio_utils.spectrogram``) to 1e-4. It is written with ``scipy.fft`` in float32 because that takes half
-of librosa's time; the filter bank itself is librosa's.
+``transformers.audio_utils.spectrogram``) to 1e-4, but for the last bins where a bundle has ``edge_db``. It is written
+with ``scipy.fft`` in float32 because that takes half of librosa's time; the filter bank itself is librosa's.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ class MelConfig(BaseModel):
     """``db``: 10 log10(max(p, 1e-10)), not below ``floor``. ``log10_1p``: log10(1 + ``log_scale`` p)."""
     log_scale: Annotated[float, Field(gt=0)] = 10_000.0
     floor: float = -100.0
+    edge_db: tuple[float, ...] = ()
+    """What takes the place of the last bins, in dB from the bin before them. Next to half the sampling rate they hold
+    what a resampler's filter left of the music, which differs between files of one recording. Empty: nothing."""
     mean: float
     std: Annotated[float, Field(gt=0)]
     max_length: Annotated[int, Field(ge=16, le=100_000)]
@@ -60,6 +63,8 @@ class MelConfig(BaseModel):
             raise ValueError("fmin < fmax <= sampling_rate / 2 must hold")
         if self.win_length > self.n_fft:
             raise ValueError("win_length must not be above n_fft")
+        if self.edge_db and (self.log != "db" or len(self.edge_db) >= self.num_mel_bins):
+            raise ValueError("edge_db is for log = db, and for fewer bins than there are")
         return self
 
     @classmethod
@@ -139,6 +144,8 @@ class LogMel:
             np.maximum(mel, _MIN_POWER, out=mel)
             np.log10(mel, out=mel)
             mel *= 10.0
+            if edge := self.config.edge_db:
+                np.add(mel[:, -len(edge) - 1, None], np.array(edge, np.float32), out=mel[:, -len(edge) :])
             np.maximum(mel, self.config.floor, out=mel)
         else:
             mel *= self.config.log_scale

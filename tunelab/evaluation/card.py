@@ -40,8 +40,8 @@ LIMITS: tuple[str, ...] = (
     "Western tonal music is over-represented; expect less on other traditions, odd metres and processed vocals.",
     "Scores spread on the corpus as published Echo Nest features do on the Free Music Archive; on other collections "
     "they need not: compare tracks, not values with other systems.",
-    "Files that were cut off below 8 kHz before (16 kHz recordings stored at higher rates, low-rate codecs) get "
-    "somewhat other scores than full ones: see the row `16 kHz, full band` under robustness.",
+    "Files whose band ends well below 7.5 kHz (telephone recordings, very low bit rates) may get somewhat other scores "
+    "than full ones.",
     "The level of a file does not count (down to peaks of -40 dB of full scale): quiet and loud masters of one "
     "recording get the same scores.",
 )

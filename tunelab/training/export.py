@@ -17,6 +17,9 @@ from tunelab.training.clips import FRONT_END
 from tunelab.training.student import Student, ast_config
 from tunelab.types import FloatArray
 
+_HEADER = "| package | "
+"""How the table of packages begins."""
+
 
 def to_ast(student: Student) -> ASTModel:
     """The student's encoder as a plain ASTModel with all 938 tokens; the projectors stay behind."""
@@ -44,9 +47,14 @@ def write_encoder(student: Student, mean: float, std: float, bundle: Path) -> No
     config.pop("_name_or_path", None)
     config["tunelab"] = {"layer": layers, "pooling": "mean", "time_patch_stride": 1}
     write_json(bundle / "config.json", config)
-    write_json(bundle / "preprocessor_config.json", {**FRONT_END, "mean": mean, "std": std})
+    write_front_end(mean, std, bundle)
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, bundle / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_front_end(mean: float, std: float, bundle: Path) -> None:
+    """Write ``preprocessor_config.json``: the front end of rendered clips, standardised with these, in dB."""
+    write_json(bundle / "preprocessor_config.json", {**FRONT_END, "mean": mean, "std": std})
 
 
 def write_heads(tensors: Mapping[str, FloatArray], bundle: Path) -> None:
@@ -54,8 +62,14 @@ def write_heads(tensors: Mapping[str, FloatArray], bundle: Path) -> None:
     save_heads(bundle / "heads.safetensors", dict(tensors))
 
 
-def write_attribution(manifest: Path, root: Path, bundle: Path) -> dict[str, Any]:
+def write_attribution(manifest: Path, root: Path, bundle: Path, *, add: bool = False) -> dict[str, Any]:
     """Write ``ATTRIBUTION.md``: each package of the corpus and the licences that its copyright file names.
+
+    Args:
+        manifest: of the corpus.
+        root: its unpacked packages.
+        bundle: where to.
+        add: what is named there stays, as it is; other packages are added.
 
     Returns:
         Counts for the card: tracks, hours and packages.
@@ -63,6 +77,13 @@ def write_attribution(manifest: Path, root: Path, bundle: Path) -> dict[str, Any
     import pandas as pd
 
     table = pd.read_parquet(manifest)
+    path = bundle / "ATTRIBUTION.md"
+    named_before = {}
+    if add and path.exists():
+        rows = (
+            line for line in path.read_text().splitlines() if line.startswith("| ") and not line.startswith(_HEADER)
+        )
+        named_before = {line.split("|")[1].strip(): line for line in rows}
     lines = [
         "# Attribution",
         "",
@@ -73,16 +94,17 @@ def write_attribution(manifest: Path, root: Path, bundle: Path) -> dict[str, Any
         "The teachers that labelled this audio: vibenet 0.1.0 (GPL-3.0) and musicnn 0.1.0 (ISC; Pons and Serra,",
         "arXiv 1909.06654). Neither their code nor their weights are part of this bundle.",
         "",
-        "| package | split | files | hours | licences named |",
+        f"{_HEADER}split | files | hours | licences named |",
         "|---|---|---|---|---|",
     ]
+    found = {}
     for package, group in table.groupby("package"):
         named = licences_named(root / group.licence.iloc[0]) if group.licence.iloc[0] else []
-        lines.append(
+        found[str(package)] = (
             f"| {package} | {group.split.iloc[0]} | {len(group)} | {group.seconds.sum() / 3600:.2f} "
             f"| {', '.join(named) or 'see the package'} |"
         )
-    (bundle / "ATTRIBUTION.md").write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join([*lines, *(line for _, line in sorted((found | named_before).items()))]) + "\n")
     counts: dict[str, Any] = {}
     for kind, group in table.groupby("kind"):
         counts[str(kind)] = {

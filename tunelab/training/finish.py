@@ -14,7 +14,7 @@ from tunelab.errors import SettingsError
 from tunelab.evaluation.card import LIMITS, card_markdown, dropped, groups_of, head_row, make_card
 from tunelab.evaluation.metrics import pearson
 from tunelab.training.embed import load_embeddings, load_student
-from tunelab.training.export import write_attribution, write_encoder, write_heads, write_json
+from tunelab.training.export import write_attribution, write_encoder, write_front_end, write_heads, write_json
 from tunelab.training.heads import GATE, development_clips, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, learnt_from, sources
 from tunelab.training.student import WIDTH
@@ -194,14 +194,15 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
 def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: str) -> dict[str, Any]:
     """Fit some heads of a bundle anew, on embeddings by its own encoder; encoder and other heads stay as they are.
 
-    What the card says of scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is
-    taken out: measure it again.
+    The mel front end becomes that of the clips, in the encoder's own mean and standard deviation. What the card says of
+    scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is taken out: measure it
+    again.
 
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
         run: of :func:`tunelab.training.embed.run_of_bundle`, with ``embeddings.safetensors``.
-        bundle: the folder that is changed: its heads' weights, their rows and commands of the card, and the packages
-            that it names.
+        bundle: the folder that is changed: its heads' weights, their rows and commands of the card, the packages that
+            it names, and the front end.
         names: of :data:`tunelab.types.HEADS`.
         version: of the changed bundle.
 
@@ -217,9 +218,11 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
         raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
     chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
     write_heads(load_file(bundle / "heads.safetensors") | chosen, bundle)
+    facts = json.loads((run / "run.json").read_text())
+    write_front_end(facts["mean"], facts["std"], bundle)
     card = json.loads((bundle / "card.json").read_text())
     new = {name: rows[name] for name in names}
-    counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle)
+    counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle, add=True)
     clips, seeds = len(arrays["train"]), seeds_of(corpus / "clips")
     parts = {
         "listeners": [],
