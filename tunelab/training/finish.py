@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from tunelab.audio.mel import MelConfig
+from tunelab.encoder.bundle import PREPROCESSOR
 from tunelab.errors import SettingsError
 from tunelab.evaluation.card import LIMITS, card_markdown, dropped, groups_of, head_row, make_card
 from tunelab.evaluation.metrics import pearson
@@ -195,8 +197,8 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
     """Fit some heads of a bundle anew, on embeddings by its own encoder; encoder and other heads stay as they are.
 
     The mel front end becomes that of the clips, in the encoder's own mean and standard deviation. What the card says of
-    scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is taken out: measure it
-    again.
+    scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is taken out, and what it
+    says of the embedding where the front end is another one than before: measure it again.
 
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
@@ -216,11 +218,12 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
     tensors, rows, halves = fit_heads(arrays)
     if failed := [name for name in names if not rows[name]["shipped"]]:
         raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
+    facts, card = (json.loads(path.read_text()) for path in (run / "run.json", bundle / "card.json"))
     chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
     write_heads(load_file(bundle / "heads.safetensors") | chosen, bundle)
-    facts = json.loads((run / "run.json").read_text())
+    before = MelConfig.load(bundle / PREPROCESSOR)
     write_front_end(facts["mean"], facts["std"], bundle)
-    card = json.loads((bundle / "card.json").read_text())
+    stale = OF_SCORES if MelConfig.load(bundle / PREPROCESSOR) == before else OF_SCORES | {"embedding"}
     new = {name: rows[name] for name in names}
     counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle, add=True)
     clips, seeds = len(arrays["train"]), seeds_of(corpus / "clips")
@@ -234,7 +237,7 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
         "dropped": dropped(card["heads"] | new),
         "limits": list(LIMITS),
     }
-    still_true = {name: value for name, value in card.items() if name not in OF_SCORES}
+    still_true = {name: value for name, value in card.items() if name not in stale}
     _write_card(bundle, still_true | parts)
     return new
 
