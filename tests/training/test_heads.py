@@ -104,7 +104,7 @@ def test_gate(r: float, passes: bool) -> None:
 
 
 def test_clips_with_added_voice_do_not_teach_what_is_told_of_music() -> None:
-    """Two thirds of the training clips have a voice, and the teacher says of all but speech the opposite there."""
+    """Two thirds of the training clips have a voice, where the teacher says the opposite of what it says of music."""
     arrays: dict[str, FloatArray] = {}
     for split, n in (("train", 900), ("heldout", 120)):
         x, y = _embeddings(n, n)

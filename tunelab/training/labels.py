@@ -74,9 +74,6 @@ LEAST_LEFT = 0.12
 """Share of instrumentalness that a voice alone leaves."""
 CONSTRUCTED = frozenset({"instrumentalness", "speechiness"})
 """Heads whose labels are overruled where voice was added."""
-WITH_VOICE = CONSTRUCTED
-"""Heads that learn from clips with added voice as well. The others read real songs better without: what a teacher says
-of a voice that was made from speech or by a synthesizer is no guide to songs that people sing."""
 RENDERED = frozenset({"acousticness", "instrumentalness"})
 """Heads whose labels are overruled where the music was rendered from scores."""
 SCORE_COLUMN = dict(
@@ -188,14 +185,16 @@ def left_of_instrumental(voice: FloatArray) -> FloatArray:
 
 
 def learnt_from(head: str, known: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which clips a head learns from, shape ``(n,)``: see :data:`WITH_VOICE`.
+    """Which clips a head learns from, bool ``(n,)``: all where what was added is its label, else those without voice.
+
+    What a teacher says of a voice that was made from speech or by a synthesizer is no guide to songs that people sing.
 
     Args:
         head: one of :data:`tunelab.types.HEADS`.
         known: shape ``(n, 4)``, as :class:`Labeller` takes it. Where every clip has a voice, all count.
     """
     chosen: npt.NDArray[np.bool_] = known[:, 2] == 0
-    if head in WITH_VOICE or not chosen.any():
+    if head in CONSTRUCTED or not chosen.any():
         chosen = np.ones(len(known), bool)
     return chosen
 
@@ -209,7 +208,7 @@ def sources(head: str) -> str:
     if head in GENRE_WEIGHTS:
         text += f", shifted by what its genres have in published features ({GENRE_WEIGHTS[head]:.0%})"
     text += ", on the scale of published features"
-    if head not in WITH_VOICE:
+    if head not in CONSTRUCTED:
         text += ", of clips without added voice"
     known = ["of the added voice"] * (head in CONSTRUCTED) + ["of rendered scores"] * (head in RENDERED)
     return f"{text}, overruled by what is known {' and '.join(known)}" if known else text
