@@ -27,7 +27,7 @@ from tunelab.evaluation.embedding import (
     song_features,
 )
 from tunelab.training import finish, teachers
-from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB
+from tunelab.training.clips import MEL_FLOOR_DB, MEL_STEP_DB, stamp
 from tunelab.types import FloatArray
 
 
@@ -104,7 +104,7 @@ def clips(tmp_path: Path) -> Path:
             "mel": rng.integers(0, 256, (40, FRAMES, 128), dtype=np.uint8),
             "dense": rng.random((40, 46, 8)).astype(np.float16),
         }
-        save_file(arrays, tmp_path / "clips" / f"train-0001-{shard:04d}.safetensors")
+        save_file(arrays, tmp_path / "clips" / f"train-0001-{shard:04d}.safetensors", stamp())
     return tmp_path / "clips"
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from tunelab.training.clips import stamp
+
 
 def write_clips(folder: Path, n: int = 8, split: str = "train", seed: int = 0) -> None:
     """Two shards of ``n`` random clips; the second has not been tagged, and was rendered when keys were not kept."""
@@ -21,9 +23,9 @@ def write_clips(folder: Path, n: int = 8, split: str = "train", seed: int = 0) -
     # Every second clip is music alone.
     kind, voice, speech = np.arange(n) % 2, rng.random(n), rng.random(n)
     arrays["known"] = np.stack([kind, rng.integers(0, 4, n), kind * voice, kind * speech], 1).astype(np.float32)
-    save_file(arrays, folder / f"{split}-0001-0000.safetensors")
+    save_file(arrays, folder / f"{split}-0001-0000.safetensors", stamp())
     del arrays["tonal"]
-    save_file(arrays, folder / f"{split}-0001-0001.safetensors")
+    save_file(arrays, folder / f"{split}-0001-0001.safetensors", stamp())
     (folder / "tags").mkdir(exist_ok=True)
     tags = rng.normal(size=(n, 10, 100)).astype(np.float16)
     save_file({"tags": tags}, folder / "tags" / f"{split}-0001-0000.safetensors")

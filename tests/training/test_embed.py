@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
 from tunelab.errors import SettingsError
+from tunelab.training.clips import stamp
 from tunelab.training.embed import embed_clips, load_embeddings, patches_kept
 from tunelab.training.student import PATCHES, TIME_PATCHES, Student
 
@@ -18,7 +19,7 @@ def _clips(folder: Path, split: str, n: int) -> None:
     folder.mkdir(exist_ok=True)
     mels = rng.integers(0, 255, (n, 1876, 128)).astype(np.uint8)
     answers = {"scores": rng.random((n, 7)).astype(np.float32), "known": np.zeros((n, 4), np.float32)}
-    save_file({"mel": mels} | answers, folder / name)
+    save_file({"mel": mels} | answers, folder / name, stamp())
     (folder / "tags").mkdir(exist_ok=True)
     save_file({"tags": rng.normal(size=(n, 10, 100)).astype(np.float16)}, folder / "tags" / name)
 

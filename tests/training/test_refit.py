@@ -17,7 +17,7 @@ from tunelab.encoder.bundle import Bundle
 from tunelab.encoder.maest import load_maest
 from tunelab.errors import SettingsError
 from tunelab.heads.mlp import load_heads
-from tunelab.training import embed, finish
+from tunelab.training import clips, embed, finish
 from tunelab.training.cli import commands
 from tunelab.training.clips import FRONT_END
 from tunelab.training.embed import load_student, run_of_bundle
@@ -48,16 +48,30 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stamp = {"encoder": hashlib.sha256(b"encoder").hexdigest()}
     (tmp_path / "clips").mkdir()
     for name in ("train-0041-0000", "train-0042-0000", "train-0041-0001", "heldout-0043-0000"):
-        (tmp_path / "clips" / f"{name}.safetensors").touch()
+        save_file({}, tmp_path / "clips" / f"{name}.safetensors", clips.stamp())
     save_file({"train": np.zeros((1, 768), np.float32)}, tmp_path / "refit" / "embeddings.safetensors", stamp)
     for name in ("run_of_bundle", "embed_clips"):
         monkeypatch.setattr(embed, name, lambda *arguments: None)
     shipped = load_file(find_bundle().path / "heads.safetensors")
     rows = json.loads((find_bundle().path / "card.json").read_text())["heads"]
 
-    def fitted(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
-        anew = {head: {**rows[head], "pearson_r": 0.75, "n": 77, "shipped": head != "happiness"} for head in HEADS}
-        return {name: value / 2 for name, value in shipped.items()}, anew, {head: {"anew": True} for head in HEADS}
+    def fitted(
+        arrays: dict[str, FloatArray], kept: dict[str, FloatArray]
+    ) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
+        stay = {name.split(".")[0] for name in kept}
+        anew = {
+            head: {
+                **rows[head],
+                "pearson_r": 0.75,
+                "n": 77,
+                "shipped": head != "happiness" or head in stay,
+                "labels": "today's",
+                **({} if head in stay else {"epochs": 7}),
+            }
+            for head in HEADS
+        }
+        halved = {name: value / 2 for name, value in shipped.items() if name not in kept}
+        return {**halved, **kept}, anew, {head: {"anew": head not in stay} for head in HEADS}
 
     monkeypatch.setattr(finish, "fit_heads", fitted)
     return tmp_path
@@ -78,17 +92,20 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
     card = json.loads((bundle / "card.json").read_text())
     assert card["version"] == "9.1"
     assert card["heads"]["speechiness"]["n"] == 77
-    assert card["heads"]["energy"] == old["heads"]["energy"]
+    assert card["heads"]["speechiness"]["labels"] == "today's"
+    assert card["heads"]["speechiness"]["epochs"] == 7
+    # The others are measured on the same clips, and learnt what they learnt.
+    assert card["heads"]["energy"] == {**old["heads"]["energy"], "pearson_r": 0.75, "n": 77}
     assert card["every_second_time_patch"]["instrumentalness"] == {"anew": True}
-    assert card["every_second_time_patch"]["energy"] == old["every_second_time_patch"]["energy"]
+    assert card["every_second_time_patch"]["energy"] == {"anew": False}
     assert card["training"]["fitted_anew"]["heads"] == ["instrumentalness", "speechiness"]
     assert card["training"]["fitted_anew"]["clips"] == 1
     # After what made the bundle, and before what is measured on it.
     at = next(i for i, command in enumerate(old["reproduce"]) if command.startswith("tunelab evaluate"))
     assert card["reproduce"] == [
         *old["reproduce"][:at],
-        "# some heads anew, in an empty CORPUS/clips: 1 training clips",
-        "tunelab clips CORPUS --seeds 41,42 --seconds SECONDS",
+        "# some heads anew, in an empty CORPUS/clips: 1 training clips of a corpus with 1 of speech",
+        "tunelab clips CORPUS --seeds 41,42 --seconds SECONDS --heldout-seconds 0",
         "tunelab tag CORPUS",
         "tunelab refit CORPUS --bundle models/copy-v1 --heads instrumentalness,speechiness --version 9.1",
         *old["reproduce"][at:],

@@ -177,17 +177,15 @@ def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, Fl
         The features, and the number of each clip's package.
 
     Raises:
-        SettingsError: there are none.
+        SettingsError: there are none, or some are of another front end.
     """
-    from safetensors import safe_open
-
     from tunelab.encoder import load_engine
-    from tunelab.training.clips import decibels_of
+    from tunelab.training.clips import decibels_of, open_shard
 
     places: list[tuple[Path, int]] = []
     packages: list[int] = []
     for path in sorted(clips.glob("train-*.safetensors")):
-        with safe_open(path, "numpy") as shard:
+        with open_shard(path) as shard:
             known = shard.get_tensor("known")
         rows = np.flatnonzero(known[:, 0] == 0)
         places += [(path, int(row)) for row in rows]
@@ -200,7 +198,7 @@ def clip_features(bundle: Bundle, clips: Path, count: int) -> tuple[dict[str, Fl
     for number in chosen:
         path, row = places[number]
         # One row at a time: a corpus of clips does not fit into memory.
-        with safe_open(path, "numpy") as shard:
+        with open_shard(path) as shard:
             quantised, dense = (shard.get_slice(name)[row : row + 1][0] for name in ("mel", "dense"))
         window = (decibels_of(quantised) - np.float32(bundle.mel.mean)) / np.float32(bundle.mel.std)
         embeddings.append(encode(window[None])[0])

@@ -1,14 +1,17 @@
-"""Shards of training clips: the mel as bytes, the teacher's answers, and what is known by construction."""
+"""Shards of training clips: the mel as bytes, the teacher's answers, what is known by construction, and a stamp."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tunelab.audio.mel import LogMel, MelConfig
@@ -46,6 +49,25 @@ FRONT_END: dict[str, Any] = {
 MEL_FLOOR_DB, MEL_STEP_DB = -100.0, 0.6
 AUDIO = "audio"
 """Folder beside the shards with the clips' audio, for teachers that label later."""
+
+
+def stamp(shares: Mapping[str, float] = KIND_WEIGHTS) -> dict[str, str]:
+    """What a shard says of itself: the front end of its spectrograms, and the shares of kinds that were asked for."""
+    kinds = "" if shares == KIND_WEIGHTS else ",".join(f"{kind}={share:g}" for kind, share in shares.items())
+    return {"front_end": json.dumps(FRONT_END), "kinds": kinds}
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Any]:
+    """A shard as safetensors opens it, for arrays of NumPy.
+
+    Raises:
+        SettingsError: its spectrograms are of another front end than the one that encoders are given now.
+    """
+    with safe_open(path, "numpy") as file:
+        if (file.metadata() or {}).get("front_end") != stamp()["front_end"]:
+            raise SettingsError(f"{path.name} was rendered with another mel front end: render the clips anew")
+        yield file
 
 
 def decibels_of(quantised: npt.NDArray[np.uint8]) -> FloatArray:
@@ -106,7 +128,7 @@ def render(
             arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
             name = f"{split}-{seed:04d}-{shard:04d}.safetensors"
             save_file({"audio": np.stack(audio)}, out / AUDIO / name)
-            save_file(arrays, out / name)
+            save_file(arrays, out / name, stamp(shares))
             shard, done = shard + 1, done + len(rows)
     return done
 

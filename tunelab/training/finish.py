@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,25 +20,24 @@ from tunelab.training.embed import load_embeddings, load_student
 from tunelab.training.export import write_attribution, write_encoder, write_front_end, write_heads, write_json
 from tunelab.training.heads import GATE, development_clips, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, learnt_from, sources
+from tunelab.training.steps import rendered_by, steps, steps_again
 from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
 
-CORPUS_STEPS = (
-    ".venv/bin/pip install -e '.[train]' vibenet==0.1.0 'setuptools<81' pyworld",
-    ".venv/bin/pip install --no-deps musicnn==0.1.0",
-    "apt install openmpt123 fluidsynth fluid-soundfont-gm timgm6mb-soundfont musescore-general-soundfont mma espeak-ng",
-    "apt install festival festvox-{kallpc16k,kdlpc16k,itapc16k,italp16k,suopuhe-mv,suopuhe-lj,czech-dita,czech-krb}",
-    "tunelab corpus build CORPUS",
-    "tunelab corpus scores CORPUS && tunelab corpus grooves CORPUS --count 260",
-    "tunelab corpus voices CORPUS && tunelab corpus songs CORPUS && tunelab corpus list CORPUS",
-)
-"""How a corpus is made, whatever is trained on it."""
 OF_SCORES = frozenset({"listeners", "means", "int8", "robustness"})
 """Parts of a card that other heads make untrue."""
+OF_TRAINING = frozenset({"labels", "epochs"})
+"""What a head's row says of how it was fitted, and not of how it was measured."""
 
 
-def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
-    """Train all heads on kept embeddings.
+def fit_heads(
+    arrays: dict[str, FloatArray], kept: Mapping[str, FloatArray] = MappingProxyType({})
+) -> tuple[dict[str, FloatArray], dict[str, Any], dict[str, Any]]:
+    """Train all heads on kept embeddings, and measure them on those of held-out clips.
+
+    Args:
+        arrays: of :func:`tunelab.training.embed.load_embeddings`.
+        kept: tensors of heads that are measured as they are.
 
     Returns:
         The tensors of the heads that passed the gate, the card's rows of all heads, and the comparison with every
@@ -52,22 +52,15 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
     rows: dict[str, Any] = {}
     halves: dict[str, Any] = {}
     for head in HEADS:
-        learnt = learnt_from(head, known)
-        development = learnt.copy()
-        development[learnt] = development_clips(known[learnt])
-        train = learnt & ~development
-        fitted = train_head(
-            head,
-            (arrays["train"][train], labels[head][train]),
-            (arrays["train"][development], labels[head][development]),
-            arrays["heldout"],
-        )
-        ordinary = development & (known[:, 3] == 0) & ~np.isin(known[:, 0], NOT_ORDINARY)
-        head_tensors = match_spread(fitted.tensors, head, arrays["train"][ordinary], labels[head][ordinary])
+        head_tensors = {name: value for name, value in kept.items() if name.split(".")[0] == head}
+        facts = {}
+        if not head_tensors:
+            head_tensors, epochs = _fitted(head, arrays["train"], labels[head], known)
+            facts = {"epochs": epochs}
         heldout = predict(head_tensors, head, arrays["heldout"])
         vibenet = arrays["heldout_scores"][:, SCORE_COLUMN[head]]
         row = head_row(head, heldout, truth[head], groups_of(held), music, sources(head), vibenet)
-        rows[head] = {"shipped": passes_gate(row["pearson_r"]), **row, "epochs": fitted.chosen_epoch}
+        rows[head] = {"shipped": passes_gate(row["pearson_r"]), **row, **facts}
         half = predict(head_tensors, head, arrays["heldout_every_2nd"])
         halves[head] = {
             "pearson_r_all": row["pearson_r"],
@@ -80,66 +73,18 @@ def fit_heads(arrays: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], dic
     return tensors, rows, halves
 
 
-def steps(facts: Mapping[str, Any], seeds: Sequence[str], run: str, bundle: str, version: str) -> list[str]:
-    """The commands that make a bundle, for its card.
-
-    Args:
-        facts: what ``run.json`` holds.
-        seeds: of the rendered clips.
-        run: its name.
-        bundle: name of the bundle.
-        version: of the bundle.
-    """
-    config = facts["config"]
-    init = f" --init models/{Path(config['init']).name}" if config["init"] else ""
-    begun, before = [], facts.get("before", {})
-    while before:
-        begun.append(f"{before.get('version', '?')} ({before['minutes']:.0f} min)" if "minutes" in before else "?")
-        before = before.get("before", {})
-    return [
-        *CORPUS_STEPS,
-        f"# {facts['clips']} training clips; how many that are in a second depends on the machine",
-        f"tunelab clips CORPUS --seeds {','.join(seeds)} --seconds SECONDS",
-        "tunelab tag CORPUS",
-        *([f"# from the encoder of {', which went on from that of '.join(begun)}"] if begun else []),
-        f"tunelab pretrain CORPUS --minutes {config['minutes']:g} --run {run}{init}",
-        f"tunelab bundle CORPUS --run {run} --out models/{bundle} --version {version}",
-        f"tunelab quantise models/{bundle} CORPUS/clips",
-        f"tunelab evaluate --bundle models/{bundle} --validation VALIDATION",
-        f"tunelab compare-precisions --bundle models/{bundle} --validation VALIDATION",
-        f"tunelab robustness --bundle models/{bundle} --clips CORPUS/clips",
-        f"tunelab embedding --bundle models/{bundle} --clips CORPUS/clips --validation VALIDATION --corpus CORPUS",
-        f"tunelab liveness CORPUS --bundle models/{bundle}",
-    ]
-
-
-def steps_again(
-    commands: Sequence[str], clips: int, seeds: Sequence[str], bundle: str, names: Sequence[str], version: str
-) -> list[str]:
-    """The commands that made a bundle, with those that fitted some of its heads anew before what measures it.
-
-    Args:
-        commands: of the card before.
-        clips: training clips that the heads learnt from.
-        seeds: of the rendered clips.
-        bundle: its name.
-        names: of the heads.
-        version: of the changed bundle.
-    """
-    at = next((i for i, command in enumerate(commands) if command.startswith("tunelab evaluate")), len(commands))
-    return [
-        *commands[:at],
-        f"# some heads anew, in an empty CORPUS/clips: {clips} training clips",
-        f"tunelab clips CORPUS --seeds {','.join(seeds)} --seconds SECONDS",
-        "tunelab tag CORPUS",
-        f"tunelab refit CORPUS --bundle models/{bundle} --heads {','.join(names)} --version {version}",
-        *commands[at:],
-    ]
-
-
-def seeds_of(clips: Path) -> list[str]:
-    """Seeds of the training clips in a folder."""
-    return sorted({str(int(path.name.split("-")[1])) for path in clips.glob("train-*.safetensors")}, key=int)
+def _fitted(
+    head: str, embeddings: FloatArray, labels: FloatArray, known: FloatArray
+) -> tuple[dict[str, FloatArray], int]:
+    """The tensors of a new head, and its epochs."""
+    learnt = learnt_from(head, known)
+    development = learnt.copy()
+    development[learnt] = development_clips(known[learnt])
+    train = learnt & ~development
+    parts = [(embeddings[chosen], labels[chosen]) for chosen in (train, development)]
+    fitted = train_head(head, parts[0], parts[1], embeddings[development])
+    ordinary = development & (known[:, 3] == 0) & ~np.isin(known[:, 0], NOT_ORDINARY)
+    return match_spread(fitted.tensors, head, embeddings[ordinary], labels[ordinary]), fitted.chosen_epoch
 
 
 def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> dict[str, Any]:
@@ -185,7 +130,7 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
         heads=rows,
         listeners=[],
         every_2nd=halves,
-        reproduce=steps(facts, seeds_of(corpus / "clips"), run.name, bundle.name, version),
+        reproduce=steps(facts, rendered_by(corpus / "clips"), run.name, bundle.name, version),
         name=bundle.name,
         version=version,
     )
@@ -196,9 +141,10 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
 def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: str) -> dict[str, Any]:
     """Fit some heads of a bundle anew, on embeddings by its own encoder; encoder and other heads stay as they are.
 
-    The mel front end becomes that of the clips, in the encoder's own mean and standard deviation. What the card says of
-    scores (listeners, means, 8-bit integers, robustness) was measured with the old heads and is taken out, and what it
-    says of the embedding where the front end is another one than before: measure it again.
+    All heads are measured on the held-out clips. The mel front end becomes that of the clips, in the encoder's own mean
+    and standard deviation. What the card says of scores (listeners, means, 8-bit integers, robustness) was measured
+    with the old heads and is taken out, and what it says of the embedding where the front end is another one than
+    before: measure it again.
 
     Args:
         corpus: folder with ``manifest.parquet`` and the unpacked packages in ``un``.
@@ -209,31 +155,36 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
         version: of the changed bundle.
 
     Returns:
-        The card's new rows by head.
+        The card's new rows by head: of all, those that stay as they are included.
 
     Raises:
-        SettingsError: a head is below the gate, or the embeddings are not of the run's encoder; nothing is written.
+        SettingsError: a head is below the gate, one that stays as it is included, or the embeddings are not of the
+            run's encoder; nothing is written.
     """
     arrays = load_embeddings(run)
-    tensors, rows, halves = fit_heads(arrays)
-    if failed := [name for name in names if not rows[name]["shipped"]]:
-        raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
     facts, card = (json.loads(path.read_text()) for path in (run / "run.json", bundle / "card.json"))
-    chosen = {name: value for name, value in tensors.items() if name.split(".")[0] in names}
-    write_heads(load_file(bundle / "heads.safetensors") | chosen, bundle)
+    shipped = load_file(bundle / "heads.safetensors")
+    kept = {name: value for name, value in shipped.items() if name.split(".")[0] not in names}
+    tensors, rows, halves = fit_heads(arrays, kept)
+    stay = {name.split(".")[0] for name in kept}
+    new = {name: row for name, row in rows.items() if name in stay or name in names}
+    if failed := [name for name, row in new.items() if not row["shipped"]]:
+        raise SettingsError(f"below the gate of {GATE}: {', '.join(failed)}")
+    for name in stay & new.keys():
+        new[name] |= {part: card["heads"][name][part] for part in OF_TRAINING & card["heads"][name].keys()}
+    write_heads(kept | {name: value for name, value in tensors.items() if name.split(".")[0] in names}, bundle)
     before = MelConfig.load(bundle / PREPROCESSOR)
     write_front_end(facts["mean"], facts["std"], bundle)
     stale = OF_SCORES if MelConfig.load(bundle / PREPROCESSOR) == before else OF_SCORES | {"embedding"}
-    new = {name: rows[name] for name in names}
     counts = write_attribution(corpus / "manifest.parquet", corpus / "un", bundle, add=True)
-    clips, seeds = len(arrays["train"]), seeds_of(corpus / "clips")
+    learnt = {"heads": list(names), "clips": len(arrays["train"]), "corpus": counts}
     parts = {
         "listeners": [],
-        "training": card["training"] | {"fitted_anew": {"heads": list(names), "clips": clips, "corpus": counts}},
-        "reproduce": steps_again(card["reproduce"], clips, seeds, bundle.name, names, version),
+        "training": card["training"] | {"fitted_anew": learnt},
+        "reproduce": steps_again(card["reproduce"], learnt, rendered_by(corpus / "clips"), bundle.name, version),
         "version": version,
         "heads": card["heads"] | new,
-        "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in names},
+        "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in new},
         "dropped": dropped(card["heads"] | new),
         "limits": list(LIMITS),
     }

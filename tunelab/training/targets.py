@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from tunelab.errors import SettingsError
-from tunelab.training.clips import decibels_of
+from tunelab.training.clips import decibels_of, open_shard
 from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
@@ -83,11 +82,11 @@ def load_clips(folder: Path, split: str, names: Collection[str] = ()) -> dict[st
     by default all, of which spectrograms and dense features take gigabytes.
 
     Raises:
-        SettingsError: there are none.
+        SettingsError: there are none, or some are of another front end.
     """
     shards = []
     for path in sorted(folder.glob(f"{split}-*.safetensors")):
-        with safe_open(path, "numpy") as file:
+        with open_shard(path) as file:
             shard = {name: file.get_tensor(name) for name in file.keys() if not names or name in names}  # noqa: SIM118
             count = file.get_slice("scores").get_shape()[0]
         tags = folder / TAGS_FOLDER / path.name

@@ -1,0 +1,73 @@
+"""Commands of the card: what rendered the clips, and what a refit adds and replaces."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tunelab.errors import SettingsError
+from tunelab.training.clips import stamp
+from tunelab.training.kinds import KIND_WEIGHTS
+from tunelab.training.steps import rendered_by, steps_again
+
+BEFORE = ["tunelab corpus build CORPUS", "tunelab bundle CORPUS", "tunelab evaluate --bundle models/b"]
+MUSIC = {"music": {"files": 12}, "speech": {"files": 3}}
+
+
+def again(commands: list[str], heads: list[str], version: str) -> list[str]:
+    learnt = {"heads": heads, "clips": 7, "corpus": MUSIC}
+    return steps_again(commands, learnt, [f"tunelab clips CORPUS --seeds {version}"], "b", version)
+
+
+def block(heads: str, version: str) -> list[str]:
+    return [
+        "# some heads anew, in an empty CORPUS/clips: 7 training clips of a corpus with 12 of music, 3 of speech",
+        f"tunelab clips CORPUS --seeds {version}",
+        "tunelab tag CORPUS",
+        f"tunelab refit CORPUS --bundle models/b --heads {heads} --version {version}",
+    ]
+
+
+def test_a_refit_comes_before_what_measures() -> None:
+    assert again(BEFORE, ["energy"], "2") == [*BEFORE[:2], *block("energy", "2"), BEFORE[2]]
+
+
+def test_a_refit_replaces_an_earlier_one_of_its_heads_and_no_other() -> None:
+    once = again(again(BEFORE, ["energy", "happiness"], "2"), ["speechiness"], "3")
+    assert once == [*BEFORE[:2], *block("energy,happiness", "2"), *block("speechiness", "3"), BEFORE[2]]
+    # Happiness is still that of version 2 here.
+    assert again(once, ["energy", "speechiness"], "4") == [
+        *BEFORE[:2],
+        *block("energy,happiness", "2"),
+        *block("energy,speechiness", "4"),
+        BEFORE[2],
+    ]
+    assert again(once, ["happiness", "energy"], "4") == [
+        *BEFORE[:2],
+        *block("speechiness", "3"),
+        *block("happiness,energy", "4"),
+        BEFORE[2],
+    ]
+
+
+def write(folder: Path, name: str, metadata: dict[str, str]) -> None:
+    save_file({"known": np.zeros((1, 4), np.float32)}, folder / f"{name}.safetensors", metadata)
+
+
+def test_clips_tell_the_commands_that_rendered_them(tmp_path: Path) -> None:
+    for name in ("heldout-0041-0000", "train-0041-0000", "train-0041-0001", "train-0042-0000"):
+        write(tmp_path, name, stamp(KIND_WEIGHTS))
+    for name in ("train-0110-0000", "train-0009-0000"):
+        write(tmp_path, name, stamp({"music": 0.7, "layered": 0.3}))
+    assert sorted(rendered_by(tmp_path)) == [
+        "tunelab clips CORPUS --seeds 41,42 --seconds SECONDS",
+        "tunelab clips CORPUS --seeds 9,110 --seconds SECONDS --heldout-seconds 0 --kinds music=0.7,layered=0.3",
+    ]
+
+
+@pytest.mark.parametrize("metadata", [{}, {**stamp(), "front_end": "{}"}], ids=["unstamped", "another"])
+def test_clips_of_another_front_end_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    write(tmp_path, "train-0001-0000", metadata)
+    with pytest.raises(SettingsError, match=r"train-0001-0000\.safetensors was rendered with another mel front end"):
+        rendered_by(tmp_path)
