@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tunelab.training.kinds import ACOUSTIC_SCORE, KINDS
 from tunelab.training.labels import (
     SCORE_COLUMN,
     TAG_WEIGHTS,
@@ -9,6 +10,7 @@ from tunelab.training.labels import (
     learnt_from,
     left_of_instrumental,
     sources,
+    usual_mix,
 )
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import MUSIC_SHARE, load_scale
@@ -85,6 +87,34 @@ def test_what_is_told_of_music_is_learnt_from_music_without_added_voice(head: st
     assert learnt_from(head, known).tolist() == [True, voice_too, voice_too, True]
     # Of nothing else there is nothing better.
     assert learnt_from(head, known[1:3]).all()
+
+
+def of_kinds(**counts: int) -> FloatArray:
+    kinds = np.concatenate([np.full(count, KINDS[name.replace("_", "+")]) for name, count in counts.items()])
+    known = np.zeros((len(kinds), 4), np.float32)
+    known[:, 0] = np.random.default_rng(0).permutation(kinds)
+    return known
+
+
+def test_labels_stay_where_more_clips_of_some_kinds_are_added() -> None:
+    known = of_kinds(music=800, speech=100, speech_music=180, sung=60, sung_music=400, rapped_music=120, layered=340)
+    known[np.flatnonzero(known[:, 0] == 0)[:50], 0] = ACOUSTIC_SCORE
+    voice = ~np.isin(known[:, 0], [0, ACOUSTIC_SCORE, KINDS["layered"]])
+    known[:, 2] = 0.5 * voice
+    rng = np.random.default_rng(1)
+    scores = (0.2 + 0.3 * rng.random((2000, 7)) * (1 + voice[:, None])).astype(np.float32)
+    tags = (rng.normal(size=(2000, len(TAGS))) + 2 * voice[:, None]).astype(np.float32)
+    alone = (known[:, 0] == 0).nonzero()[0].repeat(10)
+    more = [np.concatenate([values, values[alone]]) for values in (scores, tags, known)]
+    assert np.array_equal(usual_mix(more[2]), np.arange(2000))
+    before, after = (Labeller.measure(*clips)(scores, tags, known) for clips in ((scores, tags, known), more))
+    for head in HEADS:
+        np.testing.assert_array_equal(before[head], after[head])
+
+
+def test_where_a_kind_is_rare_or_missing_scales_are_measured_on_all_clips() -> None:
+    for known in (of_kinds(music=3000), of_kinds(music=3000, speech=9)):
+        assert np.array_equal(usual_mix(known), np.arange(len(known)))
 
 
 def test_labels_of_ordinary_music_spread_as_published_features_do(answers: tuple[FloatArray, FloatArray]) -> None:

@@ -17,6 +17,11 @@ NO_VOICE = ("music", LAYERED)
 """Kinds to which no voice is added."""
 
 
+def of_kind(name: str) -> tuple[int, ...]:
+    """Numbers that clips of a kind of :data:`KINDS` carry: music may turn out to be rendered from scores."""
+    return (KINDS[name], ACOUSTIC_SCORE, ELECTRONIC_SCORE) if name == "music" else (KINDS[name],)
+
+
 def kinds_from(text: str) -> dict[str, float]:
     """Read shares of kinds, as in ``music=0.5,rapped+music=0.5``; an empty text stands for :data:`KIND_WEIGHTS`.
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunelab.training.genres import expected
-from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KINDS, LAYERED
+from tunelab.training.kinds import ACOUSTIC_SCORE, ELECTRONIC_SCORE, KIND_WEIGHTS, KINDS, LAYERED, of_kind
 from tunelab.training.musicnn import TAGS
 from tunelab.training.scale import LEAST, onto_scale, percentiles
 from tunelab.training.teachers import ATTRIBUTES
@@ -72,6 +72,8 @@ NOT_ORDINARY = (*KNOWN_ACOUSTIC, KINDS[LAYERED])
 KNOWN_INSTRUMENTAL = 0.9
 LEAST_LEFT = 0.12
 """Share of instrumentalness that a voice alone leaves."""
+LEAST_MEASURED = 1000
+"""Clips that scales are measured on, if more can be had."""
 CONSTRUCTED = frozenset({"instrumentalness", "speechiness"})
 """Heads whose labels are overruled where voice was added."""
 RENDERED = frozenset({"acousticness", "instrumentalness"})
@@ -110,7 +112,9 @@ class Labeller:
 
     @classmethod
     def measure(cls, scores: FloatArray, tags: FloatArray, known: FloatArray) -> Labeller:
-        """Measure spreads on training clips; the arguments are those of :meth:`__call__`."""
+        """Measure spreads on training clips, in the :func:`usual_mix`; the arguments are those of :meth:`__call__`."""
+        usual = usual_mix(known)
+        scores, tags, known = scores[usual], tags[usual], known[usual]
         mean, std = tags.mean(0), tags.std(0) + 1e-6
         score: dict[str, tuple[float, float]] = {}
         place: dict[str, tuple[float, float]] = {}
@@ -182,6 +186,23 @@ def left_of_instrumental(voice: FloatArray) -> FloatArray:
     """
     left: FloatArray = LEAST_LEFT + (1 - LEAST_LEFT) * np.exp(-7.0 * voice)
     return left
+
+
+def usual_mix(known: FloatArray) -> npt.NDArray[np.intp]:
+    """Numbers of as many clips as can be had in the shares of :data:`KIND_WEIGHTS`: the first ones of each kind.
+
+    Clips of some kinds that were rendered beside the others would move every place among the clips, and labels with
+    it: with few voices, what a voice leaves of instrumentalness. Where these are too few it is all clips.
+    """
+    numbers = [np.isin(known[:, 0], of_kind(kind)) for kind in KIND_WEIGHTS]
+    whole = min(places.sum() / share for places, share in zip(numbers, KIND_WEIGHTS.values(), strict=True))
+    if whole < LEAST_MEASURED:
+        return np.arange(len(known))
+    parts = [
+        np.flatnonzero(places)[: round(whole * share)]
+        for places, share in zip(numbers, KIND_WEIGHTS.values(), strict=True)
+    ]
+    return np.sort(np.concatenate(parts))
 
 
 def learnt_from(head: str, known: FloatArray) -> npt.NDArray[np.bool_]:
