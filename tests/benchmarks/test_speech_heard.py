@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from benchmarks import speech_heard
 from benchmarks.speech_heard import PAIRS, main, told_apart
 from tunelab.errors import SettingsError
+from tunelab.training.clips import stamp
 from tunelab.training.kinds import KINDS
 from tunelab.training.musicnn import TAGS
 from tunelab.types import FloatArray
@@ -42,7 +43,7 @@ def test_it_reads_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         kinds = np.array([KINDS["music"], KINDS["speech+music"]] * (count // 2), np.float32)
         known = np.stack([kinds, np.ones(count), kinds > 0, kinds > 0], 1).astype(np.float32)
         levels = np.where(kinds > 0, 20_000, 1000)[:, None]
-        save_file({"scores": rng.random((count, 7)).astype(np.float32), "known": known}, clips / name)
+        save_file({"scores": rng.random((count, 7)).astype(np.float32), "known": known}, clips / name, stamp())
         save_file({"tags": rng.normal(size=(count, 10, len(TAGS))).astype(np.float16)}, clips / "tags" / name)
         save_file({"audio": np.full((count, 64), levels, np.int16)}, clips / "audio" / name)
     main(tmp_path, "heldout")

@@ -159,9 +159,9 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
 
     Raises:
         SettingsError: a head is below the gate, one that stays as it is included, or the embeddings are not of the
-            run's encoder; nothing is written.
+            run's encoder, or the clips of another front end; nothing is written.
     """
-    arrays = load_embeddings(run)
+    arrays, rendering = load_embeddings(run), rendered_by(corpus / "clips")
     facts, card = (json.loads(path.read_text()) for path in (run / "run.json", bundle / "card.json"))
     shipped = load_file(bundle / "heads.safetensors")
     kept = {name: value for name, value in shipped.items() if name.split(".")[0] not in names}
@@ -181,7 +181,7 @@ def refit(corpus: Path, run: Path, bundle: Path, names: Sequence[str], version: 
     parts = {
         "listeners": [],
         "training": card["training"] | {"fitted_anew": learnt},
-        "reproduce": steps_again(card["reproduce"], learnt, rendered_by(corpus / "clips"), bundle.name, version),
+        "reproduce": steps_again(card["reproduce"], learnt, rendering, bundle.name, version),
         "version": version,
         "heads": card["heads"] | new,
         "every_second_time_patch": card["every_second_time_patch"] | {name: halves[name] for name in new},
