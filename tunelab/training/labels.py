@@ -189,20 +189,22 @@ def left_of_instrumental(voice: FloatArray) -> FloatArray:
 
 
 def usual_mix(known: FloatArray) -> npt.NDArray[np.intp]:
-    """Numbers of as many clips as can be had in the shares of :data:`KIND_WEIGHTS`: the first ones of each kind.
+    """As many clips as can be had in the shares of :data:`KIND_WEIGHTS`: the first ones of each kind.
 
     Clips of some kinds that were rendered beside the others would move every place among the clips, and labels with
-    it: with few voices, what a voice leaves of instrumentalness. Where these are too few it is all clips.
+    it: with few voices, what a voice leaves of instrumentalness.
+
+    Args:
+        known: shape ``(n, 4)``, as :class:`Labeller` takes it.
+
+    Returns:
+        Their numbers 0..n-1, rising, shape ``(m,)``; where fewer than :data:`LEAST_MEASURED` can be had, all of them.
     """
-    numbers = [np.isin(known[:, 0], of_kind(kind)) for kind in KIND_WEIGHTS]
-    whole = min(places.sum() / share for places, share in zip(numbers, KIND_WEIGHTS.values(), strict=True))
+    found = [(np.flatnonzero(np.isin(known[:, 0], of_kind(kind))), share) for kind, share in KIND_WEIGHTS.items()]
+    whole = min(len(numbers) / share for numbers, share in found)
     if whole < LEAST_MEASURED:
         return np.arange(len(known))
-    parts = [
-        np.flatnonzero(places)[: round(whole * share)]
-        for places, share in zip(numbers, KIND_WEIGHTS.values(), strict=True)
-    ]
-    return np.sort(np.concatenate(parts))
+    return np.sort(np.concatenate([numbers[: round(whole * share)] for numbers, share in found]))
 
 
 def learnt_from(head: str, known: FloatArray) -> npt.NDArray[np.bool_]:
