@@ -118,7 +118,7 @@ def test_card_names_what_was_dropped() -> None:
     assert card["heads"]["energy"]["ccc"] == 1.0
     text = card_markdown(card)
     assert "| happiness | no |" in text
-    assert "| liveness | no | held-out tracks of an earlier trial | - | 0.448 | - | - | - | - | - | - |" in text
+    assert "| liveness | no | - | held-out tracks of an earlier trial | - | 0.448 | - | - | - | - | - | - |" in text
     assert "- Not shipped: liveness, below the gate of 0.7" in text
     assert "- Not shipped: energy" not in text
 

@@ -144,10 +144,48 @@ def test_what_is_told_of_the_clip_counts_as_much_as_it_is_said_to(tmp_path: Path
 
 
 def test_tokens_know_their_time() -> None:
-    times = token_times()
-    assert times.shape == (936,)
-    assert times[0] == times[117] == 0
-    assert times[116] == 45
+    plain, shifted, far = token_times(torch.tensor([0, 8, 1000]), 1876)
+    assert plain.shape == (936,)
+    assert plain[0] == plain[117] == 0
+    assert plain[116] == 45
+    # Its middle is frame 80 in place of frame 72.
+    assert (plain[4], shifted[4]) == (1, 2)
+    # What was at the beginning comes after the end, where the last columns are.
+    assert (far[0], far[54], far[55]) == (25, 45, 0)
+    assert far[116] == (116 * 16 + 8 + 1000 - 1876) // 40
+
+
+def test_a_shifted_clip_is_asked_for_what_is_heard_there(tmp_path: Path) -> None:
+    data = _small_data(tmp_path / "clips")
+    index, shifts = torch.tensor([0, 3]), torch.tensor([0, 200])
+    mels = objectives.rolled(data.mels, index, shifts)
+    assert mels.dtype == torch.uint8
+    assert torch.equal(mels[0], data.mels[0])
+    assert torch.equal(mels[1, :1676], data.mels[3, 200:])
+    assert torch.equal(mels[1, 1676:], data.mels[3, :200])
+    # 200 frames are five rows of the targets.
+    assert torch.equal(token_times(shifts, 1876)[1, :90], token_times(shifts, 1876)[0, :90] + 5)
+
+
+@pytest.mark.parametrize(("shifted", "drawn"), [(False, 1), (True, 1876)])
+def test_whether_clips_begin_anywhere_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shifted: bool, drawn: int
+) -> None:
+    data, seen = _small_data(tmp_path / "clips"), []
+    real = objectives.rolled
+    index = torch.arange(16)
+
+    def roll(mels: torch.Tensor, index: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+        seen.append(shifts)
+        return real(mels, index, shifts)
+
+    monkeypatch.setattr(objectives, "rolled", roll)
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        loss_of(Student(1, 307, 256, 14), data, index, False, generator, Objective(shifted=shifted))
+    shifts = torch.cat(seen)
+    assert ((shifts >= 0) & (shifts < drawn)).all()
+    assert len(shifts.unique()) > 40 if shifted else len(shifts.unique()) == 1
 
 
 def test_the_encoder_waits_until_the_projectors_have_learnt() -> None:

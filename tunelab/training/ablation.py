@@ -57,6 +57,7 @@ VARIANTS: dict[str, Variant] = {
     "masked": Variant("with unseen patches as a target", {"objective": Objective(masked=1.0)}),
     "contrast": Variant("with the contrast of two halves", {"objective": Objective(contrast=0.5)}),
     "ema": Variant("with averaged weights", {"ema": 0.98}),
+    "unshifted": Variant("clips that begin where they do", {"objective": Objective(shifted=False)}),
 }
 
 

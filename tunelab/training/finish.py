@@ -26,7 +26,7 @@ from tunelab.types import HEADS, FloatArray
 
 OF_SCORES = frozenset({"listeners", "means", "int8", "robustness"})
 """Parts of a card that other heads make untrue."""
-OF_TRAINING = frozenset({"labels", "epochs"})
+OF_TRAINING = frozenset({"labels", "n_train", "n_development", "epochs"})
 """What a head's row says of how it was fitted, and not of how it was measured."""
 
 
@@ -53,10 +53,9 @@ def fit_heads(
     halves: dict[str, Any] = {}
     for head in HEADS:
         head_tensors = {name: value for name, value in kept.items() if name.split(".")[0] == head}
-        facts = {}
+        facts: dict[str, int] = {}
         if not head_tensors:
-            head_tensors, epochs = _fitted(head, arrays["train"], labels[head], known)
-            facts = {"epochs": epochs}
+            head_tensors, facts = _fitted(head, arrays["train"], labels[head], known)
         heldout = predict(head_tensors, head, arrays["heldout"])
         vibenet = arrays["heldout_scores"][:, SCORE_COLUMN[head]]
         row = head_row(head, heldout, truth[head], groups_of(held), music, sources(head), vibenet)
@@ -75,8 +74,8 @@ def fit_heads(
 
 def _fitted(
     head: str, embeddings: FloatArray, labels: FloatArray, known: FloatArray
-) -> tuple[dict[str, FloatArray], int]:
-    """The tensors of a new head, and its epochs."""
+) -> tuple[dict[str, FloatArray], dict[str, int]]:
+    """The tensors of a new head, and what the card says of its fit: the clips of either part, and the epochs."""
     learnt = learnt_from(head, known)
     development = learnt.copy()
     development[learnt] = development_clips(known[learnt])
@@ -84,7 +83,8 @@ def _fitted(
     parts = [(embeddings[chosen], labels[chosen]) for chosen in (train, development)]
     fitted = train_head(head, parts[0], parts[1], embeddings[development])
     ordinary = development & (known[:, 3] == 0) & ~np.isin(known[:, 0], NOT_ORDINARY)
-    return match_spread(fitted.tensors, head, embeddings[ordinary], labels[ordinary]), fitted.chosen_epoch
+    facts = {"n_train": int(train.sum()), "n_development": int(development.sum()), "epochs": fitted.chosen_epoch}
+    return match_spread(fitted.tensors, head, embeddings[ordinary], labels[ordinary]), facts
 
 
 def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> dict[str, Any]:

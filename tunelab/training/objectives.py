@@ -35,12 +35,15 @@ class Objective:
         masked: spectrogram patches that were not seen, told from the embedding and their places.
         contrast: the two halves of a clip's time, encoded apart, find each other among the clips of
             a worker's part of the batch (InfoNCE).
+        shifted: whether each clip begins at any of its frames. Patches do not overlap, so the same music
+            begun half a patch later makes other patches of it, in which it has to be heard the same.
     """
 
     gain_db: NonNegativeFloat = 4.0
     scores: NonNegativeFloat = 2.0
     masked: NonNegativeFloat = 0.0
     contrast: NonNegativeFloat = 0.0
+    shifted: bool = True
 
 
 PLAIN = Objective()
@@ -59,9 +62,11 @@ def loss_of(
     views = 2 if objective.contrast and not crop else 1
     kept = two_views(len(index), generator) if views == 2 else choose_patches(len(index), crop, generator)
     gain = (torch.rand(len(index), 1, 1, generator=generator) * 2 - 1) * objective.gain_db
-    decibels = data.mels[index].float() * MEL_STEP_DB + MEL_FLOOR_DB
+    shifts = torch.randint(data.mels.shape[1] if objective.shifted else 1, (len(index),), generator=generator)
+    decibels = rolled(data.mels, index, shifts).float() * MEL_STEP_DB + MEL_FLOOR_DB
     mels = ((decibels + gain).clamp(min=MEL_FLOOR_DB) - data.mean) / data.std
-    wanted = data.dense[index].gather(1, token_times()[kept][:, :, None].expand(-1, -1, data.dense.shape[-1]))
+    rows = token_times(shifts, data.mels.shape[1]).gather(1, kept)
+    wanted = data.dense[index].gather(1, rows[:, :, None].expand(-1, -1, data.dense.shape[-1]))
     with quick_arithmetic():
         dense, pooled, trunk, scores, seen = (output.float() for output in student(mels, kept, views))
     spread = data.dense.shape[-1] / DENSE_VARIANCE
@@ -74,6 +79,12 @@ def loss_of(
     if views == 2:
         loss = loss + objective.contrast * contrastive_loss(student.to_view(seen))
     return loss
+
+
+def rolled(mels: torch.Tensor, index: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Clips that begin ``shifts`` frames later, what was before then at their end; shape ``(batch, frames, bins)``."""
+    frames = mels.shape[1]
+    return mels[index[:, None], (torch.arange(frames)[None] + shifts[:, None]) % frames]
 
 
 def masked_loss(

@@ -20,10 +20,12 @@ from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
 from tunelab.training.renderer import DENSE_ROWS
 from tunelab.training.scale import logit
-from tunelab.training.student import PATCHES, TIME_PATCHES
+from tunelab.training.student import PATCH, PATCHES, TIME_PATCHES
 from tunelab.training.tonality import TONAL_COLUMNS
 from tunelab.types import HEADS, FloatArray
 
+DENSE_FRAMES = 40
+"""Frames of 16 ms per row of the dense target."""
 DENSE_PCA = 192
 DENSE_LIMIT = 16.0
 """vibenet's feature is below this in 99 of 100 clips and goes to 200 in a few, which would rule the whole loss."""
@@ -174,7 +176,15 @@ def _spread(columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, (columns - mean).square().nanmean(0).sqrt()
 
 
-def token_times() -> torch.Tensor:
-    """For each patch, the row of the dense target (0.64 s each) at its middle, shape ``(936,)``."""
-    patches = torch.arange(PATCHES) % TIME_PATCHES
-    return ((patches + 0.5) * 0.256 / 0.64).long().clamp(max=DENSE_ROWS - 1)
+def token_times(shifts: torch.Tensor, frames: int) -> torch.Tensor:
+    """For each patch, the row of the dense target (0.64 s each) at its middle.
+
+    Args:
+        shifts: frames that each clip begins later, shape ``(n,)``.
+        frames: of a clip; what was before its beginning is at its end.
+
+    Returns:
+        Shape ``(n, 936)``.
+    """
+    middles = torch.arange(PATCHES) % TIME_PATCHES * PATCH + PATCH // 2
+    return ((middles[None] + shifts[:, None]) % frames // DENSE_FRAMES).clamp(max=DENSE_ROWS - 1)
