@@ -110,6 +110,10 @@ def test_labels_stay_where_more_clips_of_some_kinds_are_added() -> None:
     before, after = (Labeller.measure(*clips)(scores, tags, known) for clips in ((scores, tags, known), more))
     for head in HEADS:
         np.testing.assert_array_equal(before[head], after[head])
+        # What is told of music is learnt from the added music, too; what is told of voices is not.
+        learnt = learnt_from(head, more[2])
+        assert learnt[2000:].all() == learnt[2000:].any() == (head not in {"instrumentalness", "speechiness"})
+        assert learnt.sum() == (2000 if head in {"instrumentalness", "speechiness"} else (more[2][:, 2] == 0).sum())
 
 
 def test_where_a_kind_is_rare_or_missing_scales_are_measured_on_all_clips() -> None:

@@ -208,16 +208,20 @@ def usual_mix(known: FloatArray) -> npt.NDArray[np.intp]:
 
 
 def learnt_from(head: str, known: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which clips a head learns from, bool ``(n,)``: all where what was added is its label, else those without voice.
+    """Which clips a head learns from, bool ``(n,)``: those in the :func:`usual_mix` where what was added is its label,
+    else all without voice.
 
     What a teacher says of a voice that was made from speech or by a synthesizer is no guide to songs that people sing.
+    And more music beside the usual mix teaches a head that listens for voices to expect none.
 
     Args:
         head: one of :data:`tunelab.types.HEADS`.
         known: shape ``(n, 4)``, as :class:`Labeller` takes it. Where every clip has a voice, all count.
     """
     chosen: npt.NDArray[np.bool_] = known[:, 2] == 0
-    if head in CONSTRUCTED or not chosen.any():
+    if head in CONSTRUCTED:
+        chosen = np.isin(np.arange(len(known)), usual_mix(known))
+    elif not chosen.any():
         chosen = np.ones(len(known), bool)
     return chosen
 
