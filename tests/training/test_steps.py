@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from tunelab.errors import SettingsError
 from tunelab.training.clips import stamp
 from tunelab.training.kinds import KIND_WEIGHTS
-from tunelab.training.steps import rendered_by, steps_again
+from tunelab.training.steps import made_up, rendered_by, steps, steps_again
 
 BEFORE = ["tunelab corpus build CORPUS", "tunelab bundle CORPUS", "tunelab evaluate --bundle models/b"]
 MUSIC = {"music": {"files": 12}, "speech": {"files": 3}}
@@ -49,6 +49,32 @@ def test_a_refit_replaces_an_earlier_one_of_its_heads_and_no_other() -> None:
         *block("happiness,energy", "4"),
         BEFORE[2],
     ]
+
+
+def test_what_was_made_up_tells_how_much_was_asked_for(tmp_path: Path) -> None:
+    assert made_up(tmp_path) == []
+    names = (
+        "rendered-acoustic-0/000.flac",
+        "rendered-electronic-1/049.flac",
+        "rendered-mixed-grooves-2/0089.flac",
+        "synthetic-singers-kal-diphone/11-minor-0029.wav",
+        "synthetic-singers-kal-diphone/usr/share/doc/kal/recorded-1999.txt",
+        "heroes-music/0999.flac",
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    made = made_up(tmp_path)
+    assert made == [
+        "tunelab corpus scores CORPUS --count 50",
+        "tunelab corpus grooves CORPUS --count 90",
+        "tunelab corpus songs CORPUS --count 30",
+    ]
+    facts = {"config": {"init": "", "minutes": 5.0}, "clips": 7}
+    commands = steps(facts, made, ["tunelab clips CORPUS"], "run1", "b", "1")
+    at = commands.index("tunelab corpus build CORPUS")
+    assert commands[at + 1 : at + 5] == [*made, "tunelab corpus list CORPUS"]
+    assert commands[at + 6] == "tunelab clips CORPUS"
 
 
 def write(folder: Path, name: str, metadata: dict[str, str]) -> None:

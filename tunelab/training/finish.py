@@ -20,7 +20,7 @@ from tunelab.training.embed import load_embeddings, load_student
 from tunelab.training.export import write_attribution, write_encoder, write_front_end, write_heads, write_json
 from tunelab.training.heads import GATE, development_clips, match_spread, passes_gate, predict, train_head
 from tunelab.training.labels import NOT_ORDINARY, SCORE_COLUMN, Labeller, learnt_from, sources
-from tunelab.training.steps import rendered_by, steps, steps_again
+from tunelab.training.steps import made_up, rendered_by, steps, steps_again
 from tunelab.training.student import WIDTH
 from tunelab.types import HEADS, FloatArray
 
@@ -130,7 +130,7 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
         heads=rows,
         listeners=[],
         every_2nd=halves,
-        reproduce=steps(facts, rendered_by(corpus / "clips"), run.name, bundle.name, version),
+        reproduce=steps(facts, made_up(corpus / "un"), rendered_by(corpus / "clips"), run.name, bundle.name, version),
         name=bundle.name,
         version=version,
     )

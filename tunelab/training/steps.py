@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunelab.training import festival, scores, synthetic_voices
 from tunelab.training.clips import open_shard
 
 CORPUS_STEPS = (
@@ -14,19 +16,32 @@ CORPUS_STEPS = (
     "apt install openmpt123 fluidsynth fluid-soundfont-gm timgm6mb-soundfont musescore-general-soundfont mma espeak-ng",
     "apt install festival festvox-{kallpc16k,kdlpc16k,itapc16k,italp16k,suopuhe-mv,suopuhe-lj,czech-dita,czech-krb}",
     "tunelab corpus build CORPUS",
-    "tunelab corpus scores CORPUS && tunelab corpus grooves CORPUS --count 260",
-    "tunelab corpus voices CORPUS && tunelab corpus songs CORPUS && tunelab corpus list CORPUS",
 )
-"""How a corpus is made, whatever is trained on it."""
+"""How a corpus begins, whatever is trained on it."""
+MADE_UP = {
+    "scores": re.compile(rf"{scores.PREFIX}(?!.*-grooves-)"),
+    "grooves": re.compile(rf"{scores.PREFIX}.*-grooves-"),
+    "voices": re.compile(synthetic_voices.PREFIX),
+    "songs": re.compile(festival.PREFIX),
+}
+"""Commands that render into a corpus, and how the names of their packages begin."""
 ANEW = "# some heads anew"
 """How a comment begins that stands before the commands of a refit."""
 
 
-def steps(facts: Mapping[str, Any], rendering: Sequence[str], run: str, bundle: str, version: str) -> list[str]:
+def steps(
+    facts: Mapping[str, Any],
+    made: Sequence[str],
+    rendering: Sequence[str],
+    run: str,
+    bundle: str,
+    version: str,
+) -> list[str]:
     """The commands that make a bundle, for its card.
 
     Args:
         facts: what ``run.json`` holds.
+        made: of :func:`made_up`.
         rendering: of :func:`rendered_by`.
         run: its name.
         bundle: name of the bundle.
@@ -40,6 +55,8 @@ def steps(facts: Mapping[str, Any], rendering: Sequence[str], run: str, bundle: 
         before = before.get("before", {})
     return [
         *CORPUS_STEPS,
+        *made,
+        "tunelab corpus list CORPUS",
         f"# {facts['clips']} training clips; how many that are in a second depends on the machine",
         *rendering,
         "tunelab tag CORPUS",
@@ -91,6 +108,22 @@ def steps_again(
         f"tunelab refit CORPUS --bundle models/{bundle} --heads {','.join(learnt['heads'])} --version {version}",
         *kept[at:],
     ]
+
+
+def made_up(unpacked: Path) -> list[str]:
+    """The commands that made up pieces, voices and songs for a corpus: none for what it does not have.
+
+    Args:
+        unpacked: folder of the packages. Files of what was made up are numbered from 0; how many were asked for is told
+            by the highest number.
+    """
+    commands = []
+    for name, begins in MADE_UP.items():
+        packages = [folder for folder in unpacked.glob("*") if begins.match(folder.name)]
+        stems = [path.stem for folder in packages for kind in ("flac", "wav") for path in folder.rglob(f"*.{kind}")]
+        if numbers := [int(found[0]) for stem in stems if (found := re.search(r"\d+$", stem))]:
+            commands.append(f"tunelab corpus {name} CORPUS --count {max(numbers) + 1}")
+    return commands
 
 
 def rendered_by(clips: Path) -> list[str]:
