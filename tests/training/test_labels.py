@@ -75,6 +75,7 @@ def test_construction_wins_over_the_teachers(answers: tuple[FloatArray, FloatArr
 def test_the_card_says_where_labels_come_from() -> None:
     assert set(TAG_WEIGHTS) == set(HEADS)
     assert sources("speechiness").endswith("overruled by what is known of the added voice")
+    assert "of clips in the usual mix of kinds" in sources("speechiness")
     assert sources("energy").endswith("of clips without added voice")
 
 

@@ -235,7 +235,6 @@ def sources(head: str) -> str:
     if head in GENRE_WEIGHTS:
         text += f", shifted by what its genres have in published features ({GENRE_WEIGHTS[head]:.0%})"
     text += ", on the scale of published features"
-    if head not in CONSTRUCTED:
-        text += ", of clips without added voice"
+    text += ", of clips in the usual mix of kinds" if head in CONSTRUCTED else ", of clips without added voice"
     known = ["of the added voice"] * (head in CONSTRUCTED) + ["of rendered scores"] * (head in RENDERED)
     return f"{text}, overruled by what is known {' and '.join(known)}" if known else text
