@@ -15,7 +15,7 @@ import typer
 
 from benchmarks.report import Report
 from tunelab.evaluation.listeners import Table, read_labels, samples
-from tunelab.evaluation.scoring import read_song
+from tunelab.evaluation.scoring import middle, read_song
 from tunelab.training.genres import expected
 from tunelab.training.labels import SCORE_COLUMN, Labeller, axis
 from tunelab.training.musicnn import Musicnn
@@ -41,9 +41,7 @@ def heard(folder: Path, table: Table) -> tuple[FloatArray, FloatArray]:
     vibenet, musicnn = Vibenet(), Musicnn()
     scores, tags = [], []
     for path in table.path:
-        song = read_song(folder / path, SAMPLE_RATE)
-        start = max(0, (len(song) - SIZE) // 2)
-        window = np.resize(song[start : start + SIZE], SIZE)
+        window = middle(read_song(folder / path, SAMPLE_RATE), SIZE)
         scores.append(vibenet(window).scores)
         tags.append(musicnn(window).mean(0))
     return np.stack(scores), np.stack(tags)

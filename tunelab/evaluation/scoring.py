@@ -47,9 +47,7 @@ def score_folder(
     scores: dict[str, list[float]] = {head: [] for head in heads.names}
     size = bundle.mel.num_samples
     for path in read_labels(validation).path:
-        samples = read_song(validation / path, bundle.mel.sampling_rate)
-        start = max(0, (len(samples) - size) // 2)
-        window = np.resize(samples[start : start + size], size)
+        window = middle(read_song(validation / path, bundle.mel.sampling_rate), size)
         for head, value in heads(encode(mel(window)[None])[0]).items():
             scores[head].append(value)
     return {head: np.array(values, np.float32) for head, values in scores.items()}
@@ -69,6 +67,12 @@ def read_song(path: Path, rate: int) -> FloatArray:
         raise SettingsError(f"{path.name} has {found} Hz, the bundle wants {rate} Hz")
     mono: FloatArray = samples.mean(axis=1)
     return mono
+
+
+def middle(samples: FloatArray, size: int) -> FloatArray:
+    """The middle ``size`` samples of a song ``(n,)``, or all of a shorter one, repeated; shape ``(size,)``."""
+    start = max(0, (len(samples) - size) // 2)
+    return np.resize(samples[start : start + size], size)
 
 
 def _reference(bundle: Bundle) -> Callable[[FloatArray], FloatArray]:

@@ -97,13 +97,14 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
         version: of the bundle.
 
     Raises:
-        SettingsError: the run's encoder is pooled otherwise or has another width than bundles have, or the embeddings
-            are not its own.
+        SettingsError: the run's encoder is pooled otherwise or has another width than bundles have, the embeddings are
+            not its own, or the clips of another front end; nothing is written.
     """
     student = load_student(run)
     if student.pooling != "mean" or student.ast.config.hidden_size != WIDTH:
         raise SettingsError(f"{run.name} cannot become a bundle: that takes pooling by the mean and a width of {WIDTH}")
     facts = json.loads((run / "run.json").read_text())
+    reproduce = steps(facts, made_up(corpus / "un"), rendered_by(corpus / "clips"), run.name, bundle.name, version)
     tensors, rows, halves = fit_heads(load_embeddings(run))
     write_encoder(student, facts["mean"], facts["std"], bundle)
     write_heads(tensors, bundle)
@@ -130,7 +131,7 @@ def write_bundle(corpus: Path, run: Path, bundle: Path, version: str = "1") -> d
         heads=rows,
         listeners=[],
         every_2nd=halves,
-        reproduce=steps(facts, made_up(corpus / "un"), rendered_by(corpus / "clips"), run.name, bundle.name, version),
+        reproduce=reproduce,
         name=bundle.name,
         version=version,
     )

@@ -14,18 +14,18 @@ import torch
 from safetensors.numpy import load_file
 
 from tunelab.errors import SettingsError
-from tunelab.training.clips import decibels_of, open_shard
+from tunelab.training.clips import FRONT_END, decibels_of, open_shard
 from tunelab.training.labels import SCORE_COLUMN, Labeller
 from tunelab.training.musicnn import PATCH_FRAMES, TAGS, TAGS_FOLDER
 from tunelab.training.musicnn import PATCHES as TAG_PATCHES
-from tunelab.training.renderer import DENSE_ROWS
+from tunelab.training.renderer import DENSE_ROWS, DENSE_STEP
 from tunelab.training.scale import logit
 from tunelab.training.student import PATCH, PATCHES, TIME_PATCHES
 from tunelab.training.tonality import TONAL_COLUMNS
 from tunelab.types import HEADS, FloatArray
 
-DENSE_FRAMES = 40
-"""Frames of 16 ms per row of the dense target."""
+DENSE_FRAMES: int = DENSE_STEP // FRONT_END["hop_length"]
+"""Frames of 16 ms per row of the dense target: 40."""
 DENSE_PCA = 192
 DENSE_LIMIT = 16.0
 """vibenet's feature is below this in 99 of 100 clips and goes to 200 in a few, which would rule the whole loss."""
