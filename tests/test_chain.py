@@ -78,7 +78,7 @@ def corpus(folder: Path) -> None:
 
 @pytest.fixture
 def tiny_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "Vibenet", FakeVibenet)
+    monkeypatch.setattr(clips, "_teacher", FakeVibenet)
     monkeypatch.setattr(clips, "SHARD", 8)
     # The vocoder is a tool of the full recipe.
     monkeypatch.setattr(renderer, "take_apart", lambda speech: speech)
@@ -92,8 +92,8 @@ def tiny_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tiny_teachers")
 def test_from_packages_to_an_answer_over_http(tmp_path: Path) -> None:
     corpus(tmp_path)
-    for split, most in (("heldout", 12), ("train", 24)):
-        clips.render(tmp_path / "manifest.parquet", tmp_path / "un", tmp_path / "clips", split, 1, 60.0, most=most)
+    for split, count in (("heldout", 12), ("train", 24)):
+        clips.render(tmp_path, split, 1, count)
     for shard in sorted((tmp_path / "clips" / clips.AUDIO).glob("*.safetensors")):
         musicnn.tag_shard(shard)
     config = PretrainConfig(minutes=0.1, batch=4, growth=((0.0, 1), (0.7, 2)))
@@ -105,10 +105,10 @@ def test_from_packages_to_an_answer_over_http(tmp_path: Path) -> None:
     assert set(card["heads"]) == {*HEADS, "liveness"}
     # What it says of itself is of this run, not of the bundle that is shipped.
     assert (card["name"], card["version"]) == ("tiny-v1", "0.3")
-    assert "tunelab clips CORPUS --seeds 1 --seconds SECONDS" in card["reproduce"]
+    assert "tunelab clips CORPUS --seed 1 --count 24 --heldout-count 16" in card["reproduce"]
     assert "tunelab pretrain CORPUS --minutes 0.1 --run run" in card["reproduce"]
     assert "tunelab bundle CORPUS --run run --out models/tiny-v1 --version 0.3" in card["reproduce"]
-    assert f"# {run['clips']} training clips; how many that are in a second depends on the machine" in card["reproduce"]
+    assert "# 24 training clips" in card["reproduce"]
     assert card["training"]["machine"] == "2 threads on a CPU"
     assert "CC0-1.0" in (bundle / "ATTRIBUTION.md").read_text()
     assert json.loads((bundle / "card.json").read_text())["training"]["steps"] == run["steps"]

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ class StandIn:
 
     def __init__(self, mute: str = "", crash: str = "") -> None:
         self.mute, self.crash, self.commands = mute, crash, 0
+        self._lock = threading.Lock()
 
     def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        self.commands += 1
+        with self._lock:  # songs are sung side by side
+            self.commands = number = self.commands + 1
         if self.crash and f"(voice_{self.crash})" in command:
             return subprocess.CompletedProcess(command, -11)
         if not (self.mute and f"(voice_{self.mute})" in command):
             times = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-            tone = 0.3 * np.sin(2 * np.pi * (200 + self.commands) * times)
+            tone = 0.3 * np.sin(2 * np.pi * (200 + number) * times)
             sf.write(command[command.index("-o") + 1], tone, SAMPLE_RATE, format="WAV")
         return subprocess.CompletedProcess(command, 0)
 

@@ -48,7 +48,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stamp = {"encoder": hashlib.sha256(b"encoder").hexdigest()}
     (tmp_path / "clips").mkdir()
     for name in ("train-0041-0000", "train-0042-0000", "train-0041-0001", "heldout-0043-0000"):
-        save_file({}, tmp_path / "clips" / f"{name}.safetensors", clips.stamp())
+        save_file({"known": np.zeros((4, 4), np.float32)}, tmp_path / "clips" / f"{name}.safetensors", clips.stamp())
     save_file({"train": np.zeros((1, 768), np.float32)}, tmp_path / "refit" / "embeddings.safetensors", stamp)
     for name in ("run_of_bundle", "embed_clips"):
         monkeypatch.setattr(embed, name, lambda *arguments: None)
@@ -105,7 +105,9 @@ def test_only_the_named_heads_change(corpus: Path, bundle: Path) -> None:
     assert card["reproduce"] == [
         *old["reproduce"][:at],
         "# some heads anew, in an empty CORPUS/clips: 1 training clips of a corpus with 1 of speech",
-        "tunelab clips CORPUS --seeds 41,42 --seconds SECONDS --heldout-seconds 0",
+        "tunelab clips CORPUS --seed 41 --count 8 --heldout-count 0",
+        "tunelab clips CORPUS --seed 42 --count 4 --heldout-count 0",
+        "tunelab clips CORPUS --seed 43 --count 0 --heldout-count 4",
         "tunelab tag CORPUS",
         "tunelab refit CORPUS --bundle models/copy-v1 --heads instrumentalness,speechiness --version 9.1",
         *old["reproduce"][at:],

@@ -17,13 +17,13 @@ MUSIC = {"music": {"files": 12}, "speech": {"files": 3}}
 
 def again(commands: list[str], heads: list[str], version: str) -> list[str]:
     learnt = {"heads": heads, "clips": 7, "corpus": MUSIC}
-    return steps_again(commands, learnt, [f"tunelab clips CORPUS --seeds {version}"], "b", version)
+    return steps_again(commands, learnt, [f"tunelab clips CORPUS --seed {version}"], "b", version)
 
 
 def block(heads: str, version: str) -> list[str]:
     return [
         "# some heads anew, in an empty CORPUS/clips: 7 training clips of a corpus with 12 of music, 3 of speech",
-        f"tunelab clips CORPUS --seeds {version}",
+        f"tunelab clips CORPUS --seed {version}",
         "tunelab tag CORPUS",
         f"tunelab refit CORPUS --bundle models/b --heads {heads} --version {version}",
     ]
@@ -77,18 +77,25 @@ def test_what_was_made_up_tells_how_much_was_asked_for(tmp_path: Path) -> None:
     assert commands[at + 6] == "tunelab clips CORPUS"
 
 
-def write(folder: Path, name: str, metadata: dict[str, str]) -> None:
-    save_file({"known": np.zeros((1, 4), np.float32)}, folder / f"{name}.safetensors", metadata)
+def write(folder: Path, name: str, metadata: dict[str, str], count: int = 1) -> None:
+    save_file({"known": np.zeros((count, 4), np.float32)}, folder / f"{name}.safetensors", metadata)
 
 
 def test_clips_tell_the_commands_that_rendered_them(tmp_path: Path) -> None:
-    for name in ("heldout-0041-0000", "train-0041-0000", "train-0041-0001", "train-0042-0000"):
-        write(tmp_path, name, stamp(KIND_WEIGHTS))
-    for name in ("train-0110-0000", "train-0009-0000"):
-        write(tmp_path, name, stamp({"music": 0.7, "layered": 0.3}))
-    assert sorted(rendered_by(tmp_path)) == [
-        "tunelab clips CORPUS --seeds 41,42 --seconds SECONDS",
-        "tunelab clips CORPUS --seeds 9,110 --seconds SECONDS --heldout-seconds 0 --kinds music=0.7,layered=0.3",
+    for name, count in (
+        ("heldout-0041-0000", 3),
+        ("train-0041-0000", 64),
+        ("train-0041-0001", 5),
+        ("train-0042-0000", 7),
+        ("heldout-0043-0000", 2),
+    ):
+        write(tmp_path, name, stamp(KIND_WEIGHTS), count)
+    write(tmp_path, "train-0009-0000", stamp({"music": 0.7, "layered": 0.3}), 8)
+    assert rendered_by(tmp_path) == [
+        "tunelab clips CORPUS --seed 9 --count 8 --heldout-count 0 --kinds music=0.7,layered=0.3",
+        "tunelab clips CORPUS --seed 41 --count 69 --heldout-count 3",
+        "tunelab clips CORPUS --seed 42 --count 7 --heldout-count 0",
+        "tunelab clips CORPUS --seed 43 --count 0 --heldout-count 2",
     ]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+
+from tunelab.training.at_once import at_once
 
 log = logging.getLogger(__name__)
 
@@ -15,25 +18,29 @@ def beside(source: Path, suffix: str) -> Path:
 
 
 def make_beside(sources: Iterable[Path], suffix: str, make: Callable[[Path, Path], str], done: str) -> int:
-    """Make the sound of every source that has none yet, one at a time, whole or not at all; call again to resume.
+    """Make the sound of every source that has none yet, some at once, whole or not at all; call again to resume.
 
     Args:
         sources: files.
         suffix: is added to a source's name for that of its sound.
-        make: source, file to write -> why it did not work, or nothing. An :class:`OSError` is a reason, too.
+        make: source, file to write -> why it did not work, or nothing. An :class:`OSError` is a reason, too. It is
+            called from several threads.
         done: what has been done with a source then, for the warning about those that it did not work with.
 
     Returns:
         How many have their sound now.
     """
-    count = 0
-    for source in sources:
-        target = beside(source, suffix)
-        if not target.exists() and (reason := _make(source, target, make)):
-            log.warning("%s: not %s: %s", source.name, done, reason)
-        else:
-            count += 1
-    return count
+    return sum(at_once(partial(_make_one, suffix=suffix, make=make, done=done), sources))
+
+
+def _make_one(source: Path, suffix: str, make: Callable[[Path, Path], str], done: str) -> bool:
+    """Whether a source has its sound then."""
+    target = beside(source, suffix)
+    if target.exists():
+        return True
+    if reason := _make(source, target, make):
+        log.warning("%s: not %s: %s", source.name, done, reason)
+    return not reason
 
 
 def _make(source: Path, target: Path, make: Callable[[Path, Path], str]) -> str:

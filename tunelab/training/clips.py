@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
+import math
+import multiprocessing
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from tunelab.training.voice import SAMPLE_RATE
 from tunelab.types import FloatArray
 
 SHARD = 64
+"""Clips in a file of them."""
 FRONT_END: dict[str, Any] = {
     "sampling_rate": 16_000,
     "n_fft": 1024,
@@ -77,67 +81,88 @@ def decibels_of(quantised: npt.NDArray[np.uint8]) -> FloatArray:
 
 
 def render(
-    manifest: Path,
-    root: Path,
-    out: Path,
+    corpus: Path,
     split: str,
     seed: int,
-    seconds: float,
+    count: int,
     *,
-    most: int = 1_000_000,
     shares: Mapping[str, float] = KIND_WEIGHTS,
+    processes: int = 1,
 ) -> int:
-    """Write shards of clips into ``out`` until ``seconds`` have passed; call again with another seed for more.
+    """Render clips of one split and seed into ``corpus/clips``; shards that are there stay: call again to resume.
 
-    No more than ``most`` clips are rendered, whatever time is left; ``shares`` are those of :class:`Renderer`.
+    Each shard follows from its number, the seed and the manifest alone: the same on any machine, in any number of
+    processes, and the first ones stay when more are asked for.
 
     Each shard's audio, int16 ``(n, 480000)``, goes to a file of the same name in :data:`AUDIO`.
 
+    Args:
+        corpus: its folder, with a manifest.
+        split: ``train`` or ``heldout``.
+        seed: everything random follows from it.
+        count: clips; rounded up to whole shards of :data:`SHARD`.
+        shares: those of :class:`Renderer`.
+        processes: shards that are rendered at once; with 1, in this process.
+
     Returns:
-        Clips written.
+        Clips rendered now.
 
     Raises:
-        SettingsError: there are clips of this split and seed already: they would be mixed up.
+        SettingsError: there are clips of this split and seed with other shares of kinds, or of another front end.
     """
+    out = corpus / "clips"
     (out / AUDIO).mkdir(parents=True, exist_ok=True)
-    if any(out.glob(f"{split}-{seed:04d}-*.safetensors")):
-        raise SettingsError(f"there are {split} clips of seed {seed} already: take another")
-    renderer, teacher = Renderer(manifest, root, split, seed, shares), Vibenet()
-    mel = LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
-    end, shard, done = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < end and done < most:
-        rows: list[dict[str, Any]] = []
-        audio: list[npt.NDArray[np.int16]] = []
-        while len(rows) < min(SHARD, most - done) and time.monotonic() < end:
-            clip = renderer.clip()
-            audio.append(np.round(clip.samples * 32767).astype(np.int16))
-            labels = teacher(clip.samples)
-            quantised = np.clip(np.round((mel(clip.heard) - MEL_FLOOR_DB) / MEL_STEP_DB), 0, 255).astype(np.uint8)
-            rows.append(
-                {
-                    "mel": quantised,
-                    "dense": labels.dense[:DENSE_ROWS].astype(np.float16),
-                    "trunk": labels.trunk,
-                    "scores": labels.scores,
-                    "activity": clip.activity,
-                    "tonal": tonal_rows(clip.samples, SAMPLE_RATE, DENSE_ROWS, DENSE_STEP).astype(np.float16),
-                    "known": np.array([clip.kind, clip.package, clip.voice, clip.speech], np.float32),
-                }
-            )
-        if rows:
-            arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-            name = f"{split}-{seed:04d}-{shard:04d}.safetensors"
-            save_file({"audio": np.stack(audio)}, out / AUDIO / name)
-            save_file(arrays, out / name, stamp(shares))
-            shard, done = shard + 1, done + len(rows)
-    return done
+    for path in sorted(out.glob(f"{split}-{seed:04d}-*.safetensors")):
+        with open_shard(path) as shard:
+            if shard.metadata()["kinds"] != stamp(shares)["kinds"]:
+                raise SettingsError(f"there are {split} clips of seed {seed} with other kinds: take another seed")
+    names = {f"{split}-{seed:04d}-{number:04d}.safetensors": number for number in range(math.ceil(count / SHARD))}
+    missing = [number for name, number in names.items() if not (out / name).exists()]
+    render_one = partial(_render_shard, corpus, split, seed, shares)
+    if processes == 1:
+        return sum(map(render_one, missing))
+    # An executor, for a pool of multiprocessing waits for ever where a process was killed.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(render_one, missing))
 
 
-def render_both(
-    corpus: Path, seed: int, seconds: float, heldout_seconds: float, shares: Mapping[str, float] = KIND_WEIGHTS
-) -> None:
-    """Render held-out and then training clips of one seed into ``corpus/clips``."""
-    for split, budget in (("heldout", heldout_seconds), ("train", seconds)):
-        if budget <= 0:
-            continue
-        render(corpus / "manifest.parquet", corpus / "un", corpus / "clips", split, seed, budget, shares=shares)
+def _render_shard(corpus: Path, split: str, seed: int, shares: Mapping[str, float], number: int) -> int:
+    """Render one shard, whole or not at all; the clips in it."""
+    renderer = Renderer(corpus / "manifest.parquet", corpus / "un", split, (seed, number), shares)
+    teacher, mel = _teacher(), LogMel(MelConfig(**FRONT_END, mean=0.0, std=1.0))
+    rows: list[dict[str, Any]] = []
+    audio: list[npt.NDArray[np.int16]] = []
+    for _ in range(SHARD):
+        clip = renderer.clip()
+        audio.append(np.round(clip.samples * 32767).astype(np.int16))
+        labels = teacher(clip.samples)
+        quantised = np.clip(np.round((mel(clip.heard) - MEL_FLOOR_DB) / MEL_STEP_DB), 0, 255).astype(np.uint8)
+        rows.append(
+            {
+                "mel": quantised,
+                "dense": labels.dense[:DENSE_ROWS].astype(np.float16),
+                "trunk": labels.trunk,
+                "scores": labels.scores,
+                "activity": clip.activity,
+                "tonal": tonal_rows(clip.samples, SAMPLE_RATE, DENSE_ROWS, DENSE_STEP).astype(np.float16),
+                "known": np.array([clip.kind, clip.package, clip.voice, clip.speech], np.float32),
+            }
+        )
+    arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    out, name = corpus / "clips", f"{split}-{seed:04d}-{number:04d}.safetensors"
+    # The audio first: a shard is there when all of it is.
+    _save({"audio": np.stack(audio)}, out / AUDIO / name, {})
+    _save(arrays, out / name, stamp(shares))
+    return len(rows)
+
+
+def _save(arrays: dict[str, npt.NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:
+    unfinished = path.with_suffix(".part")
+    save_file(arrays, unfinished, metadata)
+    unfinished.replace(path)
+
+
+@cache
+def _teacher() -> Vibenet:
+    """One for all shards of a process: it takes seconds to begin."""
+    return Vibenet()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tunelab.errors import SettingsError
+from tunelab.training.at_once import at_once
 from tunelab.training.corpus import SPEECH_PACKAGES
 
 MUSIC_PACKAGES: tuple[str, ...] = (
@@ -148,11 +150,16 @@ MUSIC_PACKAGES: tuple[str, ...] = (
 )
 """Packages of Debian main with music, as recordings, tracker modules or MIDI files."""
 
+DOWNLOADS = 4
+"""Packages that are fetched at once: one connection rarely fills the line."""
+
 
 def download_packages(
     root: Path, scratch: Path, packages: tuple[str, ...] = MUSIC_PACKAGES + SPEECH_PACKAGES
 ) -> Iterator[str]:
-    """Unpack each package into ``root/PACKAGE`` unless it is there; an interrupted one is fetched again.
+    """Unpack each package into ``root/PACKAGE`` unless it is there, :data:`DOWNLOADS` at once.
+
+    An interrupted one is fetched again.
 
     Args:
         root: the unpacked packages.
@@ -169,16 +176,19 @@ def download_packages(
         raise SettingsError("the corpus needs apt-get and dpkg")
     scratch.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
-    for package in packages:
-        target = root / package
-        if target.exists():
-            continue
-        fetched = subprocess.run([apt, "download", package], cwd=scratch, capture_output=True, check=False)  # noqa: S603
-        archives = sorted(scratch.glob(f"{package}_*.deb"))
-        if fetched.returncode or not archives or not unpack(archives[-1], target, dpkg):
-            yield package
-        for archive in archives:
-            archive.unlink()
+    missing = [package for package in packages if not (root / package).exists()]
+    done = at_once(partial(_fetch, root=root, scratch=scratch, apt=apt, dpkg=dpkg), missing, DOWNLOADS)
+    yield from (package for package, there in zip(missing, done, strict=True) if not there)
+
+
+def _fetch(package: str, root: Path, scratch: Path, apt: str, dpkg: str) -> bool:
+    """Download and unpack one package; whether it worked."""
+    fetched = subprocess.run([apt, "download", package], cwd=scratch, capture_output=True, check=False)  # noqa: S603
+    archives = sorted(scratch.glob(f"{package}_*.deb"))
+    there = not fetched.returncode and bool(archives) and unpack(archives[-1], root / package, dpkg)
+    for archive in archives:
+        archive.unlink()
+    return there
 
 
 def missing_packages(root: Path, packages: tuple[str, ...] = MUSIC_PACKAGES + SPEECH_PACKAGES) -> list[str]:
@@ -188,12 +198,12 @@ def missing_packages(root: Path, packages: tuple[str, ...] = MUSIC_PACKAGES + SP
 
 def unpack(archive: Path, target: Path, dpkg: str = "dpkg") -> bool:
     """Unpack a ``.deb`` into ``target``, whole or not at all; whether it worked."""
-    partial = target.with_name(target.name + ".tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    done = subprocess.run([dpkg, "-x", str(archive), str(partial)], capture_output=True, check=False)  # noqa: S603
+    unfinished = target.with_name(target.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    done = subprocess.run([dpkg, "-x", str(archive), str(unfinished)], capture_output=True, check=False)  # noqa: S603
     if done.returncode:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         return False
-    partial.rename(target)
+    unfinished.rename(target)
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 import soundfile as sf
 
+from tunelab.training.at_once import at_once
 from tunelab.training.fingerprints import Prints, Twins, find_twins, fingerprint_file
 
 log = logging.getLogger(__name__)
 
-WORKERS = 2
 _VERSION = 1
 """Of the fingerprints that are kept; another one makes all of them anew."""
 
@@ -80,10 +79,7 @@ def drop_duplicates(tracks: Sequence[AnyTrack], root: Path, cache: Path) -> tupl
     heard = [number for number in first_of.values() if tracks[number].kind == "music"]
     if heard:
         cache.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        prints = list(
-            pool.map(partial(_kept_fingerprint, root=root, cache=cache), [tracks[number] for number in heard])
-        )
+    prints = list(at_once(partial(_kept_fingerprint, root=root, cache=cache), [tracks[number] for number in heard]))
     twins += [Twins(heard[twin.first], heard[twin.second], twin.share, twin.offset_s) for twin in find_twins(prints)]
     return choose(tracks, twins)
 

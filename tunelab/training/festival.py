@@ -10,11 +10,13 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tunelab.errors import SettingsError
+from tunelab.training.at_once import at_once
 from tunelab.training.melody import pitches_of
 from tunelab.training.synthetic_voices import LANGUAGES
 from tunelab.training.tonality import MAJOR, MINOR
@@ -49,7 +51,7 @@ REST = 0.12
 
 
 def render_songs(out: Path, count: int) -> int:
-    """Have each voice sing ``count`` songs below ``out``; those that are there are left alone.
+    """Have each voice sing ``count`` songs below ``out``, some at once; those that are there are left alone.
 
     Keys take turns; a file's name tells which one it is: ``07-minor-0003.wav`` is in G minor.
 
@@ -63,37 +65,42 @@ def render_songs(out: Path, count: int) -> int:
     if program is None:
         raise SettingsError(f"synthetic singers need festival's {PROGRAM}")
     sung = 0
-    for place, (voice, (package, language, lowest)) in enumerate(VOICES.items()):
+    for place, (voice, (package, _, _)) in enumerate(VOICES.items()):
         folder = out / f"{PREFIX}{voice.replace('_', '-')}"
         about = folder / "usr" / "share" / "doc" / folder.name
         about.mkdir(parents=True, exist_ok=True)
         (about / "copyright").write_text(_licence(package))
-        for number in range(count):
-            rng = np.random.default_rng([12, place, number])
-            tonic, mode = number % 12, ("major", "minor")[number // 12 % 2]
-            audio = folder / f"{tonic:02d}-{mode}-{number:04d}.wav"
-            if audio.exists():
-                continue
-            score, partial = audio.with_suffix(".xml"), audio.with_suffix(".part")
-            score.write_text(song(rng, language, tonic, MODES[mode], float(rng.uniform(*lowest))))
-            command = [program, "-eval", f"(voice_{voice})", "-mode", "singing", "-o", str(partial), str(score)]
-            try:
-                done = subprocess.run(command, check=False, capture_output=True, timeout=TIMEOUT_S)  # noqa: S603
-                failure = f"ended with {done.returncode}" if done.returncode else ""
-            except subprocess.TimeoutExpired:
-                failure = f"took more than {TIMEOUT_S} s"
-            finally:
-                score.unlink()
-            # Some syllables crash some voices. Without its voice it writes nothing and says that all is well.
-            if failure:
-                partial.unlink(missing_ok=True)
-                log.warning("%s: no song %d: festival %s", voice, number, failure)
-                continue
-            if not partial.exists():
-                raise SettingsError(f"festival has no voice {voice}: it is in the package {package}")
-            partial.rename(audio)
-            sung += 1
+        sung += sum(at_once(partial(_sing, program, folder, place, voice), range(count)))
     return sung
+
+
+def _sing(program: str, folder: Path, place: int, voice: str, number: int) -> bool:
+    """Have a voice sing one song, if it is not there; whether it was sung now."""
+    package, language, lowest = VOICES[voice]
+    rng = np.random.default_rng([12, place, number])
+    tonic, mode = number % 12, ("major", "minor")[number // 12 % 2]
+    audio = folder / f"{tonic:02d}-{mode}-{number:04d}.wav"
+    if audio.exists():
+        return False
+    score, unfinished = audio.with_suffix(".xml"), audio.with_suffix(".part")
+    score.write_text(song(rng, language, tonic, MODES[mode], float(rng.uniform(*lowest))))
+    command = [program, "-eval", f"(voice_{voice})", "-mode", "singing", "-o", str(unfinished), str(score)]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, timeout=TIMEOUT_S)  # noqa: S603
+        failure = f"ended with {done.returncode}" if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        failure = f"took more than {TIMEOUT_S} s"
+    finally:
+        score.unlink()
+    # Some syllables crash some voices. Without its voice it writes nothing and says that all is well.
+    if failure:
+        unfinished.unlink(missing_ok=True)
+        log.warning("%s: no song %d: festival %s", voice, number, failure)
+        return False
+    if not unfinished.exists():
+        raise SettingsError(f"festival has no voice {voice}: it is in the package {package}")
+    unfinished.rename(audio)
+    return True
 
 
 def song(rng: np.random.Generator, language: str, tonic: int, scale: tuple[int, ...], low: float) -> str:

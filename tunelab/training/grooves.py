@@ -14,12 +14,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tunelab.errors import SettingsError
+from tunelab.training.at_once import at_once
 from tunelab.training.compose import DRUMS, PROGRESSIONS, STEPS
 from tunelab.training.scores import ACOUSTIC, PREFIX, SECONDS, SOUND_FONTS, describe_package, synthesise
 
@@ -130,7 +132,7 @@ def package_of(groove: Groove, programs: tuple[int, ...]) -> str:
 
 
 def render_grooves(out: Path, count: int, fonts: list[Path], library: Path = LIBRARY) -> int:
-    """Render ``count`` accompaniments into packages below ``out``; those that are there are left alone.
+    """Render ``count`` accompaniments into packages below ``out``, some at once; those that are there are left alone.
 
     Each package gets ``pieces.csv``, as in :func:`tunelab.training.scores.render_scores`.
 
@@ -146,27 +148,40 @@ def render_grooves(out: Path, count: int, fonts: list[Path], library: Path = LIB
         raise SettingsError("accompaniments need mma, fluidsynth and a sound font, such as fluid-soundfont-gm")
     rows: dict[str, list[dict[str, Any]]] = {}
     made = 0
-    for number in range(count):
-        rng = np.random.default_rng([7, number])
-        groove = grooves[int(rng.integers(len(grooves)))]
-        chart, font = write_chart(groove, rng, SECONDS), fonts[int(rng.integers(len(fonts)))]
-        midi = _play(player, chart, out / f".groove-{number:04d}")
-        programs, drums = instruments_of(midi) if midi else ((), False)
-        if not programs:  # drums alone, or a groove that MMA itself cannot play
-            continue
-        package = package_of(groove, programs)
-        audio = out / package / f"{number:04d}.flac"
-        audio.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"tempo": chart.tempo, "metre": groove.metre, "tonic": chart.tonic, "mode": chart.mode}
-        row = {"file": audio.name, "sound_font": font.name, "groove": f"{groove.file}/{groove.name}", **facts}
-        rows.setdefault(package, []).append(row | {"programs": programs, "drums": drums})
-        if not audio.exists():
-            synthesise(synthesizer, midi, font, audio, rng)
-            made += 1
+    render = partial(_render_groove, out, player=player, synthesizer=synthesizer, fonts=fonts, grooves=grooves)
+    for rendered in at_once(render, range(count)):
+        if rendered is not None:
+            package, row, new = rendered
+            rows.setdefault(package, []).append(row)
+            made += new
     licences = {SOUND_FONTS.get(font.name, "unknown") for font in fonts} | {LICENCE}
     for package, pieces in rows.items():
         describe_package(out / package, pieces, licences)
     return made
+
+
+def _render_groove(
+    out: Path, number: int, player: str, synthesizer: str, fonts: list[Path], grooves: list[Groove]
+) -> tuple[str, dict[str, Any], bool] | None:
+    """Make one accompaniment, if it is not there: its package, what is known of it, and whether it was made now.
+
+    Nothing for drums alone, or a groove that MMA itself cannot play.
+    """
+    rng = np.random.default_rng([7, number])
+    groove = grooves[int(rng.integers(len(grooves)))]
+    chart, font = write_chart(groove, rng, SECONDS), fonts[int(rng.integers(len(fonts)))]
+    midi = _play(player, chart, out / f".groove-{number:04d}")
+    programs, drums = instruments_of(midi) if midi else ((), False)
+    if not programs:
+        return None
+    package = package_of(groove, programs)
+    audio = out / package / f"{number:04d}.flac"
+    audio.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"tempo": chart.tempo, "metre": groove.metre, "tonic": chart.tonic, "mode": chart.mode}
+    row = {"file": audio.name, "sound_font": font.name, "groove": f"{groove.file}/{groove.name}", **facts}
+    if new := not audio.exists():
+        synthesise(synthesizer, midi, font, audio, rng)
+    return package, row | {"programs": programs, "drums": drums}, new
 
 
 def _play(player: str, chart: Chart, scratch: Path) -> bytes:

@@ -73,7 +73,7 @@ def find_scores(folder: Path) -> Iterator[Path]:
 
 
 def render_midi(folder: Path) -> int:
-    """Play every score in a folder that has no sound yet, those in WADs too, one at a time; call again to resume.
+    """Play every score in a folder that has no sound yet, those in WADs too, some at once; call again to resume.
 
     Each ``NAME`` becomes ``NAME.played.flac``, whole or not at all. The score decides the sound font and the room, so
     that the same score in two packages gives the same bytes. What cannot be played, and a missing player, is logged as

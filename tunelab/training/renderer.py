@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Renderer:
         manifest: the Parquet file of :func:`tunelab.training.corpus.build_manifest`.
         root: the corpus folder that its paths are relative to.
         split: ``train`` or ``heldout``.
-        seed: everything random follows from it.
+        seed: everything random follows from it, or from them.
         shares: how often each of :data:`KINDS` is drawn, relative to the others; those left out are not, nor are
             layers in any split but ``train``.
 
@@ -78,7 +78,12 @@ class Renderer:
     """
 
     def __init__(
-        self, manifest: Path, root: Path, split: str, seed: int, shares: Mapping[str, float] = KIND_WEIGHTS
+        self,
+        manifest: Path,
+        root: Path,
+        split: str,
+        seed: int | Sequence[int],
+        shares: Mapping[str, float] = KIND_WEIGHTS,
     ) -> None:
         import pandas as pd
 

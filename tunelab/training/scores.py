@@ -7,12 +7,14 @@ import shutil
 import subprocess
 from collections.abc import Collection
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tunelab.errors import SettingsError
+from tunelab.training.at_once import at_once
 from tunelab.training.compose import compose
 
 PREFIX = "rendered-"
@@ -37,7 +39,7 @@ def find_sound_fonts(root: Path = Path("/usr/share/sounds")) -> list[Path]:
 
 
 def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
-    """Make ``count`` pieces a package below ``out``; those that are there are left alone.
+    """Make ``count`` pieces a package below ``out``, some at once; those that are there are left alone.
 
     Each package gets ``pieces.csv``: what is known of each piece.
 
@@ -55,20 +57,27 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
     for package_number, package in enumerate(PACKAGES):
         folder = out / package
         folder.mkdir(parents=True, exist_ok=True)
-        rows = []
-        for number in range(count):
-            rng = np.random.default_rng([package_number, number])
-            piece = compose(rng, electronic=package.startswith(ELECTRONIC), seconds=SECONDS)
-            font = fonts[int(rng.integers(len(fonts)))]
-            audio = folder / f"{number:03d}.flac"
-            rows.append({"file": audio.name, "sound_font": font.name, **asdict(piece)})
-            del rows[-1]["midi"]
-            if audio.exists():
-                continue
-            synthesise(synthesizer, piece.midi, font, audio, rng)
-            made += 1
+        render = partial(_render_piece, folder, package_number, synthesizer=synthesizer, fonts=fonts)
+        pieces = list(at_once(render, range(count)))
+        made += sum(new for _, new in pieces)
+        rows = [row for row, _ in pieces]
         describe_package(folder, rows, {SOUND_FONTS.get(font.name, "unknown") for font in fonts})
     return made
+
+
+def _render_piece(
+    folder: Path, package_number: int, number: int, synthesizer: str, fonts: list[Path]
+) -> tuple[dict[str, Any], bool]:
+    """Make one piece of a package, if it is not there: what is known of it, and whether it was made now."""
+    rng = np.random.default_rng([package_number, number])
+    piece = compose(rng, electronic=folder.name.startswith(ELECTRONIC), seconds=SECONDS)
+    font = fonts[int(rng.integers(len(fonts)))]
+    audio = folder / f"{number:03d}.flac"
+    row: dict[str, Any] = {"file": audio.name, "sound_font": font.name, **asdict(piece)}
+    del row["midi"]
+    if new := not audio.exists():
+        synthesise(synthesizer, piece.midi, font, audio, rng)
+    return row, new
 
 
 def describe_package(folder: Path, pieces: list[dict[str, Any]], licences: Collection[str]) -> None:
@@ -89,7 +98,7 @@ def synthesise(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.r
         CalledProcessError: fluidsynth failed.
         TimeoutExpired: it was not done in five minutes.
     """
-    score, partial = audio.with_suffix(".mid"), audio.with_suffix(".part")
+    score, unfinished = audio.with_suffix(".mid"), audio.with_suffix(".part")
     score.write_bytes(midi)
     room = {
         "synth.reverb.room-size": rng.uniform(0.1, 0.9),
@@ -101,10 +110,10 @@ def synthesise(synthesizer: str, midi: bytes, font: Path, audio: Path, rng: np.r
         "audio.file.format": "s16",
     }
     options = [f"--option={name}={value}" for name, value in room.items()]
-    command = [synthesizer, "--no-shell", "--no-midi-in", "--quiet", *options, f"--fast-render={partial}"]
+    command = [synthesizer, "--no-shell", "--no-midi-in", "--quiet", *options, f"--fast-render={unfinished}"]
     try:
         subprocess.run([*command, str(font), str(score)], check=True, capture_output=True, timeout=300)  # noqa: S603
-        partial.rename(audio)
+        unfinished.rename(audio)
     finally:
         score.unlink()
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def steps(
         *CORPUS_STEPS,
         *made,
         "tunelab corpus list CORPUS",
-        f"# {facts['clips']} training clips; how many that are in a second depends on the machine",
+        f"# {facts['clips']} training clips",
         *rendering,
         "tunelab tag CORPUS",
         *([f"# from the encoder of {', which went on from that of '.join(begun)}"] if begun else []),
@@ -127,23 +128,20 @@ def made_up(unpacked: Path) -> list[str]:
 
 
 def rendered_by(clips: Path) -> list[str]:
-    """The commands that rendered the training clips in a folder: one for all seeds with the same shares of kinds.
+    """The commands that rendered the clips in a folder: one a seed, the smallest first.
 
     Raises:
         SettingsError: some are of another front end.
     """
-    seeds: dict[str, set[int]] = {}
-    for path in sorted(clips.glob("train-*.safetensors")):
+    counts: dict[int, Counter[str]] = {}
+    kinds: dict[int, str] = {}
+    for path in sorted(clips.glob("*-*-*.safetensors")):
+        split, seed, _ = path.stem.split("-")
         with open_shard(path) as shard:
-            seeds.setdefault(shard.metadata()["kinds"], set()).add(_seed(path))
-    held = {_seed(path) for path in clips.glob("heldout-*.safetensors")}
-    commands = []
-    for kinds, numbers in seeds.items():
-        command = f"tunelab clips CORPUS --seeds {','.join(map(str, sorted(numbers)))} --seconds SECONDS"
-        alone = "" if numbers & held else " --heldout-seconds 0"
-        commands.append(command + alone + (f" --kinds {kinds}" if kinds else ""))
-    return commands
-
-
-def _seed(shard: Path) -> int:
-    return int(shard.name.split("-")[1])
+            kinds[int(seed)] = shard.metadata()["kinds"]
+            counts.setdefault(int(seed), Counter())[split] += shard.get_slice("known").get_shape()[0]
+    return [
+        f"tunelab clips CORPUS --seed {seed} --count {number['train']} --heldout-count {number['heldout']}"
+        + (f" --kinds {kinds[seed]}" if kinds[seed] else "")
+        for seed, number in sorted(counts.items())
+    ]

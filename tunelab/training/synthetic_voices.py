@@ -9,11 +9,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tunelab.errors import SettingsError
+from tunelab.training.at_once import at_once
 
 PROGRAM = "espeak-ng"
 PREFIX = "synthetic-voices-"
@@ -45,7 +47,7 @@ SPEAKERS = 4
 
 
 def render_voices(out: Path, count: int) -> int:
-    """Speak ``count`` sentences of each language below ``out``; those that are there are left alone.
+    """Speak ``count`` sentences of each language below ``out``, some at once; those that are there are left alone.
 
     Returns:
         Sentences spoken now.
@@ -63,20 +65,24 @@ def render_voices(out: Path, count: int) -> int:
         about = folder / "usr" / "share" / "doc" / folder.name
         about.mkdir(parents=True, exist_ok=True)
         (about / "copyright").write_text(f"License: {LICENCE}\n")
-        for number in range(count):
-            rng = np.random.default_rng([11, place, number])
-            timbre = TIMBRES[(place + number % SPEAKERS) % len(TIMBRES)]
-            text, pitch, speed = sentence(language, rng), int(rng.integers(25, 76)), int(rng.integers(120, 190))
-            audio = folder / timbre / f"{number:04d}.wav"
-            if audio.exists():
-                continue
-            audio.parent.mkdir(exist_ok=True)
-            partial = audio.with_suffix(".part")
-            voice = [f"-v{language}+{timbre}", f"-p{pitch}", f"-s{speed}", f"-w{partial}"]
-            subprocess.run([program, *voice, "--", text], check=True, capture_output=True, timeout=60)  # noqa: S603
-            partial.rename(audio)
-            spoken += 1
+        spoken += sum(at_once(partial(_speak, program, folder, place, language), range(count)))
     return spoken
+
+
+def _speak(program: str, folder: Path, place: int, language: str, number: int) -> bool:
+    """Speak one sentence, if it is not there; whether it was spoken now."""
+    rng = np.random.default_rng([11, place, number])
+    timbre = TIMBRES[(place + number % SPEAKERS) % len(TIMBRES)]
+    text, pitch, speed = sentence(language, rng), int(rng.integers(25, 76)), int(rng.integers(120, 190))
+    audio = folder / timbre / f"{number:04d}.wav"
+    if audio.exists():
+        return False
+    audio.parent.mkdir(exist_ok=True)
+    unfinished = audio.with_suffix(".part")
+    voice = [f"-v{language}+{timbre}", f"-p{pitch}", f"-s{speed}", f"-w{unfinished}"]
+    subprocess.run([program, *voice, "--", text], check=True, capture_output=True, timeout=60)  # noqa: S603
+    unfinished.rename(audio)
+    return True
 
 
 def sentence(language: str, rng: np.random.Generator) -> str:

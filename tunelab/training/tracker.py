@@ -35,7 +35,7 @@ def find_modules(folder: Path) -> Iterator[Path]:
 
 
 def render_modules(folder: Path, *, timeout_s: float = TIMEOUT_S) -> int:
-    """Render every module in a folder that is not rendered yet, one at a time; call again to resume.
+    """Render every module in a folder that is not rendered yet, some at once; call again to resume.
 
     Each ``NAME`` becomes ``NAME.rendered.flac``, whole or not at all: 16 bits, mono, :data:`RATE`, at most
     :data:`LONGEST_S`. What cannot be rendered, and a missing player, is logged as a warning.
