@@ -60,6 +60,29 @@ def cpu_between(before: Mapping[int, float], after: Mapping[int, float]) -> floa
     return sum(max(0.0, seconds - before.get(pid, 0.0)) for pid, seconds in after.items())
 
 
+def kinds(processes: Iterable[psutil.Process]) -> dict[int, str]:
+    """What each process is, as :func:`kind` says, by its id; those that ended meanwhile are left out."""
+    found = {}
+    for process in processes:
+        with suppress(psutil.Error):
+            found[process.pid] = kind(process.name(), " ".join(process.cmdline()))
+    return found
+
+
+def cpu_by_kind(before: Mapping[int, float], after: Mapping[int, float], names: Mapping[int, str]) -> Counter[str]:
+    """Processor milliseconds used between two readings of :func:`cpu_s`, by kind, summed as :func:`cpu_between` does.
+
+    Args:
+        before: the first reading.
+        after: the second.
+        names: of :func:`kinds`.
+    """
+    used: Counter[str] = Counter()
+    for pid, seconds in after.items():
+        used[names.get(pid, "other")] += round(1000 * max(0.0, seconds - before.get(pid, 0.0)))
+    return used
+
+
 def kind(name: str, command: str) -> str:
     """What a process of the service is, for a table."""
     if found := re.search(r"ServeReplica:\w+:(\w+)", command):

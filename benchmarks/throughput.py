@@ -12,7 +12,7 @@ from typing import TypeVar
 from benchmarks import budgets
 from benchmarks.client import CLIENTS, Load, closed_loop, tally
 from benchmarks.inprocess import Track
-from benchmarks.processes import cpu_between, cpu_s
+from benchmarks.processes import cpu_between, cpu_by_kind, cpu_s, kinds
 from benchmarks.protocol import Worker
 from benchmarks.report import Report, progress
 from benchmarks.service import Service
@@ -53,6 +53,9 @@ class Measured:
         idle: cores that the service used beside each own segment.
         loads: of the graph.
         client_cores: cores that the clients used.
+        own_cpu_ms: processor time of the workers, in all segments.
+        own_files: that they analysed in it.
+        cpu_ms: processor time of the service in the graph's segments, by kind of process.
     """
 
     own: list[float] = field(default_factory=list)
@@ -60,6 +63,9 @@ class Measured:
     idle: list[float] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
     client_cores: list[float] = field(default_factory=list)
+    own_cpu_ms: float = 0.0
+    own_files: int = 0
+    cpu_ms: Counter[str] = field(default_factory=Counter)
 
     @property
     def ratio(self) -> float | None:
@@ -101,13 +107,17 @@ def throughput(
         elapsed_s = time.monotonic() - begin
         measured.idle.append(cpu_between(before, cpu_s(service.processes())) / elapsed_s)
         measured.own.append(sum(_counted(answer["begin"], answer["ends"], lengths.segment_s) for answer in answers))
+        measured.own_cpu_ms += sum(answer["cpu_ms"] for answer in answers)
+        measured.own_files += sum(len(answer["ends"]) for answer in answers)
 
     def graph_segment() -> None:
-        before_s = time.process_time()
+        before, before_s = cpu_s(service.processes()), time.process_time()
         load = closed_loop(service.port, keys, bodies, CLIENTS, lengths.segment_s)
         measured.client_cores.append((time.process_time() - before_s) / lengths.segment_s)
         measured.graph.append(_counted(load.begin, load.ends, lengths.segment_s))
         measured.loads.append(load)
+        processes = service.processes()
+        measured.cpu_ms += cpu_by_kind(before, cpu_s(processes), kinds(processes))
 
     progress("throughput: warming up")
     for worker in workers:
@@ -200,6 +210,20 @@ def _tell(
         "\n".join(notes),
         report.verdict(budgets.THROUGHPUT),
     )
+    report.section(
+        "Processor time of one request in the closed loop",
+        ["", "ms"],
+        cpu_rows(measured),
+        "What the service uses when nobody asks is in it.",
+    )
+
+
+def cpu_rows(measured: Measured) -> list[list[str]]:
+    """Processor milliseconds of a file in the workers, and of a request in all of the service, by kind of process."""
+    answers = max(1, sum(load.answers for load in measured.loads))
+    rows = [["workers, all", f"{measured.own_cpu_ms / max(1, measured.own_files):.0f}"]]
+    rows.append(["service, all", f"{measured.cpu_ms.total() / answers:.0f}"])
+    return rows + [[f"  {name}", f"{ms / answers:.0f}"] for name, ms in measured.cpu_ms.most_common() if ms >= answers]
 
 
 def _counted(begin: float, ends: Sequence[float], seconds: float) -> float:

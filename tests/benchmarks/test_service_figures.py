@@ -16,7 +16,7 @@ from benchmarks.client import Load, RequestError, closed_loop, scored, tally
 from benchmarks.memory import tell
 from benchmarks.processes import Memory
 from benchmarks.report import Report
-from benchmarks.throughput import Measured
+from benchmarks.throughput import Measured, cpu_rows
 
 GOOD = json.dumps({"energy": 50, "_meta": {"credits_used": 1}}).encode()
 NO_ANALYSES = [b"<html>busy</html>", b"[]", b"null", b"{}", b'{"_meta": 1}', b"\xff"]
@@ -121,6 +121,19 @@ def test_throughput_with_errors_or_without_answers_is_not_judged() -> None:
     nothing = Measured(own=[0.0], graph=[1.0], loads=[good])
     assert nothing.ratio is None
     assert nothing.faults() == ["the workers finished nothing in a segment"]
+
+
+def test_processor_time_is_told_by_request_with_the_largest_part_first() -> None:
+    loads = [Load(ends=[1.0, 2.0], latencies=[5.0, 5.0])] * 2
+    used = Counter({"PostgreSQL": 100, "replica Encoder": 2000, "Ray raylet": 3})
+    measured = Measured(own_cpu_ms=900.0, own_files=3, loads=loads, cpu_ms=used)
+    assert cpu_rows(measured) == [
+        ["workers, all", "300"],
+        ["service, all", "526"],
+        ["  replica Encoder", "500"],
+        ["  PostgreSQL", "25"],
+    ]
+    assert cpu_rows(Measured()) == [["workers, all", "0"], ["service, all", "0"]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.client import Load
 from benchmarks.inprocess import TUNELAB, Track, judged, pooled, take_turns
-from benchmarks.processes import cpu_between, kind
+from benchmarks.processes import cpu_between, cpu_by_kind, kind
 from benchmarks.protocol import Worker, WorkerError
 from benchmarks.throughput import settled, turn
 
@@ -69,6 +69,9 @@ def test_who_is_measured_first_changes_from_segment_to_segment() -> None:
 def test_processor_time_counts_new_processes_and_never_falls() -> None:
     assert cpu_between({1: 10.0, 2: 5.0}, {1: 12.0, 3: 0.5}) == 2.5  # 2 ended, 3 is new
     assert cpu_between({1: 10.0}, {1: 9.0}) == 0.0  # the number of a process was used again
+    names = {1: "replica Encoder", 2: "PostgreSQL", 3: "PostgreSQL"}
+    after = {1: 12.0, 2: 4.0, 3: 0.5, 4: 0.25}
+    assert cpu_by_kind({1: 10.0, 2: 3.5}, after, names) == {"replica Encoder": 2000, "PostgreSQL": 1000, "other": 250}
 
 
 @pytest.fixture
