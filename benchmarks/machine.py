@@ -78,7 +78,7 @@ def describe(hello: Mapping[str, Any], peers: Mapping[str, str] | None, others: 
         others: what :meth:`OtherWork.look` found first.
     """
     rows = [
-        ["processor", f"{_cpu()}, {available_cores()} cores for this process"],
+        ["processor", f"{processor()}, {available_cores()} cores for this process"],
         ["memory", f"{psutil.virtual_memory().total / 1e9:.1f} GB"],
         ["other work before the run", f"{others:.0f} % of these cores{' - BUSY' if others > BUSY else ''}"],
         ["system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"],
@@ -127,7 +127,8 @@ def _busy_s(cores: set[int]) -> float:
     return float(sum(sum(one[:_CPU_FIELDS]) - one.idle - getattr(one, "iowait", 0.0) for one in chosen))
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """Name of this CPU, with family and model where the system tells them."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)

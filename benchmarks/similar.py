@@ -342,7 +342,7 @@ def _machine(connection: Connection) -> list[list[str]]:
     vector = connection.execute(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")).scalar_one()
     buffers = connection.execute(text("SHOW shared_buffers")).scalar_one()
     return [
-        ["processor", f"{machine._cpu()}, {available_cores()} cores for this process"],
+        ["processor", f"{machine.processor()}, {available_cores()} cores for this process"],
         ["memory", f"{psutil.virtual_memory().total / 1e9:.1f} GB"],
         ["database", f"embedded PostgreSQL {server}, pgvector {vector}, shared_buffers {buffers}"],
         ["commit", machine.commit(ROOT)],

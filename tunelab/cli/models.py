@@ -112,6 +112,25 @@ def pull(
     typer.echo(f"It has no heads yet: `tunelab train --encoder {out or bundle.name}` makes them.")
 
 
+@commands.command("patchout")
+def patchout(
+    name: Annotated[str, typer.Argument(help="Name or folder of a bundle with heads.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle's folder.")],
+) -> None:
+    """Make a copy of a bundle that leaves out every second time patch: about twice as quick, a little less accurate.
+
+    For CPUs that have neither 8-bit integers nor bfloat16. Its scores are not those of the whole bundle: do not mix
+    the two in one catalogue. The new card has the accuracy that was measured so.
+    """
+    from tunelab.encoder.bundle import find_bundle
+    from tunelab.training.patchout import leave_out_patches
+
+    bundle = leave_out_patches(find_bundle(name), out.expanduser().resolve())
+    for head, row in bundle.card["heads"].items():
+        typer.echo(f"{head:17} r {row['pearson_r']:.3f} {'shipped' if row['shipped'] else 'dropped'}")
+    typer.echo(f"wrote {bundle.path}")
+
+
 def _at_a_terminal() -> bool:
     """Whether somebody can be asked."""
     return sys.stdin is not None and sys.stdin.isatty()

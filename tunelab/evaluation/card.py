@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,21 +141,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
         *_heads_rows(card["heads"]),
     ]
-    lines += [
-        "",
-        "## Listeners",
-        "",
-        "Real songs that were never trained on, scored as the service does. A look at the teachers' answers for them",
-        "helped to set how much tags and genres count in the labels, so these rows are not blind.",
-        "",
-        f"| head | measure | {card['name']} | 95 % interval | n | vibenet 0.1.0 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in card["listeners"]:
-        lines.append(
-            f"| {row['head']} | {row['measure']} | {row['value']:.3f} | {row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} "
-            f"| {row['n']} | {row['vibenet']:.3f} |"
-        )
+    if card["listeners"]:
+        lines += ["", "## Listeners", "", *_listener_rows(card["name"], card["listeners"])]
     if card.get("means"):
         lines += ["", *_mean_rows(card["means"])]
     if "embedding" in card:
@@ -196,6 +183,21 @@ def _heads_rows(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"- Not shipped: {head}, {row['why']}." for head, row in rows.items() if not row["shipped"] and "why" in row
     ]
     return [*lines, "", *dropped] if dropped else lines
+
+
+def _listener_rows(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        "Real songs that were never trained on, scored as the service does. A look at the teachers' answers for them",
+        "helped to set how much tags and genres count in the labels, so these rows are not blind.",
+        "",
+        f"| head | measure | {name} | 95 % interval | n | vibenet 0.1.0 |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['head']} | {row['measure']} | {row['value']:.3f} | {row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} "
+            f"| {row['n']} | {row['vibenet']:.3f} |"
+            for row in rows
+        ),
+    ]
 
 
 def _mean_rows(means: Mapping[str, Mapping[str, float]]) -> list[str]:
