@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from tunelab.encoder.bundle import find_bundle
 from tunelab.errors import SettingsError
 from tunelab.evaluation.listeners import read_labels
-from tunelab.evaluation.scoring import read_song
+from tunelab.evaluation.scoring import read_song, score_folder
 
 
 def test_stereo_is_mixed_and_not_read_as_twice_as_long(tmp_path: Path) -> None:
@@ -27,6 +28,11 @@ def test_another_rate_and_what_is_no_audio_are_told(tmp_path: Path) -> None:
     for name in ("text.wav", "gone.wav"):
         with pytest.raises(SettingsError, match=name):
             read_song(tmp_path / name, 16_000)
+
+
+def test_a_stride_is_not_quietly_left_aside(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="for the reference"):
+        score_folder(find_bundle(), tmp_path, time_stride=2, precision="f32")
 
 
 def test_a_folder_without_labels_is_told(tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ def score_folder(
     Raises:
         SettingsError: a clip cannot be read, or has another sampling rate than the bundle.
         EngineError: OpenVINO cannot run in that precision here.
+        ValueError: both are given: OpenVINO runs what the bundle says.
     """
+    if time_stride is not None and precision is not None:
+        raise ValueError("a time stride is for the reference in PyTorch")
     if time_stride is not None:
         pooling = bundle.pooling.model_copy(update={"time_patch_stride": time_stride})
         bundle = replace(bundle, pooling=pooling)
