@@ -270,8 +270,8 @@ def test_analyses_are_answered_beside_long_timelines(graph: Graph) -> None:
             analysed += 1
         answers = [future.result() for future in running]
     assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
-    # They did not wait until the first of the timelines was done.
-    assert analysed > 3
+    # They did not wait until the first of the timelines was done: then there would be one.
+    assert analysed > 1
     assert timelines(graph, "beside") == 3
 
 
