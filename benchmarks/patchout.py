@@ -6,11 +6,13 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.inprocess import Track, take_turns
 from benchmarks.machine import processor
 from benchmarks.report import Report
 from benchmarks.stats import Summary
@@ -21,13 +23,17 @@ from tunelab.training.patchout import leave_out_patches
 
 def compare(whole: Analyzer, thin: Analyzer, file: Path, rounds: int) -> tuple[list[float], list[float]]:
     """Milliseconds from the file to its scores, of both in turns; the first round warms up and is not counted."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 1):
-        for analyzer, found in zip((whole, thin), times, strict=True):
+
+    def timed(analyzer: Analyzer) -> Callable[[str], float]:
+        def measure(path: str) -> float:
             begin = time.perf_counter()
-            analyzer.analyze(file)
-            found.append(1000 * (time.perf_counter() - begin))
-    return times[0][1:], times[1][1:]
+            analyzer.analyze(path)
+            return 1000 * (time.perf_counter() - begin)
+
+        return measure
+
+    times, _ = take_turns({"whole": timed(whole), "thin": timed(thin)}, [Track(file, "", 0.0)], rounds)
+    return times["whole", str(file)], times["thin", str(file)]
 
 
 def main(

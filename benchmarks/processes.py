@@ -57,7 +57,11 @@ def cpu_between(before: Mapping[int, float], after: Mapping[int, float]) -> floa
 
     A process that is new counts from its beginning; one that ended is left out, so that the sum never falls.
     """
-    return sum(max(0.0, seconds - before.get(pid, 0.0)) for pid, seconds in after.items())
+    return sum(_used(before, after).values())
+
+
+def _used(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, float]:
+    return {pid: max(0.0, seconds - before.get(pid, 0.0)) for pid, seconds in after.items()}
 
 
 def kinds(processes: Iterable[psutil.Process]) -> dict[int, str]:
@@ -77,10 +81,10 @@ def cpu_by_kind(before: Mapping[int, float], after: Mapping[int, float], names: 
         after: the second.
         names: of :func:`kinds`.
     """
-    used: Counter[str] = Counter()
-    for pid, seconds in after.items():
-        used[names.get(pid, "other")] += round(1000 * max(0.0, seconds - before.get(pid, 0.0)))
-    return used
+    found: Counter[str] = Counter()
+    for pid, seconds in _used(before, after).items():
+        found[names.get(pid, "other")] += round(1000 * seconds)
+    return found
 
 
 def kind(name: str, command: str) -> str:

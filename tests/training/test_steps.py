@@ -91,7 +91,9 @@ def test_clips_tell_the_commands_that_rendered_them(tmp_path: Path) -> None:
     ):
         write(tmp_path, name, stamp(KIND_WEIGHTS), count)
     write(tmp_path, "train-0009-0000", stamp({"music": 0.7, "layered": 0.3}), 8)
+    write(tmp_path, "heldout-0009-0000", stamp(KIND_WEIGHTS), 4)
     assert rendered_by(tmp_path) == [
+        "tunelab clips CORPUS --seed 9 --count 0 --heldout-count 4",
         "tunelab clips CORPUS --seed 9 --count 8 --heldout-count 0 --kinds music=0.7,layered=0.3",
         "tunelab clips CORPUS --seed 41 --count 69 --heldout-count 3",
         "tunelab clips CORPUS --seed 42 --count 7 --heldout-count 0",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tunelab.training.at_once import at_once
+from tunelab.training.parallel import parallel_map
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def make_beside(sources: Iterable[Path], suffix: str, make: Callable[[Path, Path
     Returns:
         How many have their sound now.
     """
-    return sum(at_once(partial(_make_one, suffix=suffix, make=make, done=done), sources))
+    return sum(parallel_map(partial(_make_one, suffix=suffix, make=make, done=done), sources))
 
 
 def _make_one(source: Path, suffix: str, make: Callable[[Path, Path], str], done: str) -> bool:

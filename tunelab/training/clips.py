@@ -112,12 +112,12 @@ def render(
     """
     out = corpus / "clips"
     (out / AUDIO).mkdir(parents=True, exist_ok=True)
-    for path in sorted(out.glob(f"{split}-{seed:04d}-*.safetensors")):
+    for path in out.glob(_shard_name(split, seed, "*")):
         with open_shard(path) as shard:
             if shard.metadata()["kinds"] != stamp(shares)["kinds"]:
                 raise SettingsError(f"there are {split} clips of seed {seed} with other kinds: take another seed")
-    names = {f"{split}-{seed:04d}-{number:04d}.safetensors": number for number in range(math.ceil(count / SHARD))}
-    missing = [number for name, number in names.items() if not (out / name).exists()]
+    wanted = range(math.ceil(count / SHARD))
+    missing = [number for number in wanted if not (out / _shard_name(split, seed, f"{number:04d}")).exists()]
     render_one = partial(_render_shard, corpus, split, seed, shares)
     if processes == 1:
         return sum(map(render_one, missing))
@@ -149,11 +149,15 @@ def _render_shard(corpus: Path, split: str, seed: int, shares: Mapping[str, floa
             }
         )
     arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    out, name = corpus / "clips", f"{split}-{seed:04d}-{number:04d}.safetensors"
+    out, name = corpus / "clips", _shard_name(split, seed, f"{number:04d}")
     # The audio first: a shard is there when all of it is.
     _save({"audio": np.stack(audio)}, out / AUDIO / name, {})
     _save(arrays, out / name, stamp(shares))
     return len(rows)
+
+
+def _shard_name(split: str, seed: int, number: str) -> str:
+    return f"{split}-{seed:04d}-{number}.safetensors"
 
 
 def _save(arrays: dict[str, npt.NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from tunelab.errors import SettingsError
-from tunelab.training.at_once import at_once
 from tunelab.training.corpus import SPEECH_PACKAGES
+from tunelab.training.parallel import parallel_map
 
 MUSIC_PACKAGES: tuple[str, ...] = (
     "warzone2100-music",
@@ -176,8 +176,8 @@ def download_packages(
         raise SettingsError("the corpus needs apt-get and dpkg")
     scratch.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
-    missing = [package for package in packages if not (root / package).exists()]
-    done = at_once(partial(_fetch, root=root, scratch=scratch, apt=apt, dpkg=dpkg), missing, DOWNLOADS)
+    missing = missing_packages(root, packages)
+    done = parallel_map(partial(_fetch, root=root, scratch=scratch, apt=apt, dpkg=dpkg), missing, DOWNLOADS)
     yield from (package for package, there in zip(missing, done, strict=True) if not there)
 
 

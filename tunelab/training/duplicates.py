@@ -12,8 +12,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import soundfile as sf
 
-from tunelab.training.at_once import at_once
 from tunelab.training.fingerprints import Prints, Twins, find_twins, fingerprint_file
+from tunelab.training.parallel import parallel_map
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,9 @@ def drop_duplicates(tracks: Sequence[AnyTrack], root: Path, cache: Path) -> tupl
     heard = [number for number in first_of.values() if tracks[number].kind == "music"]
     if heard:
         cache.mkdir(parents=True, exist_ok=True)
-    prints = list(at_once(partial(_kept_fingerprint, root=root, cache=cache), [tracks[number] for number in heard]))
+    prints = list(
+        parallel_map(partial(_kept_fingerprint, root=root, cache=cache), [tracks[number] for number in heard])
+    )
     twins += [Twins(heard[twin.first], heard[twin.second], twin.share, twin.offset_s) for twin in find_twins(prints)]
     return choose(tracks, twins)
 

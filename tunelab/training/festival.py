@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from tunelab.errors import SettingsError
-from tunelab.training.at_once import at_once
 from tunelab.training.melody import pitches_of
+from tunelab.training.parallel import parallel_map
 from tunelab.training.synthetic_voices import LANGUAGES
 from tunelab.training.tonality import MAJOR, MINOR
 
@@ -70,7 +70,7 @@ def render_songs(out: Path, count: int) -> int:
         about = folder / "usr" / "share" / "doc" / folder.name
         about.mkdir(parents=True, exist_ok=True)
         (about / "copyright").write_text(_licence(package))
-        sung += sum(at_once(partial(_sing, program, folder, place, voice), range(count)))
+        sung += sum(parallel_map(partial(_sing, program, folder, place, voice), range(count)))
     return sung
 
 

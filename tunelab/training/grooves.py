@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from tunelab.errors import SettingsError
-from tunelab.training.at_once import at_once
 from tunelab.training.compose import DRUMS, PROGRESSIONS, STEPS
+from tunelab.training.parallel import parallel_map
 from tunelab.training.scores import ACOUSTIC, PREFIX, SECONDS, SOUND_FONTS, describe_package, synthesise
 
 LIBRARY = Path("/usr/share/mma/lib/stdlib")
@@ -149,7 +149,7 @@ def render_grooves(out: Path, count: int, fonts: list[Path], library: Path = LIB
     rows: dict[str, list[dict[str, Any]]] = {}
     made = 0
     render = partial(_render_groove, out, player=player, synthesizer=synthesizer, fonts=fonts, grooves=grooves)
-    for rendered in at_once(render, range(count)):
+    for rendered in parallel_map(render, range(count)):
         if rendered is not None:
             package, row, new = rendered
             rows.setdefault(package, []).append(row)

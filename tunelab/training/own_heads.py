@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,12 @@ import numpy.typing as npt
 
 from tunelab.audio.extract import MelExtractor
 from tunelab.encoder import load_engine
-from tunelab.encoder.bundle import CONFIG, PREPROCESSOR, RANGES, WEIGHTS, Bundle
+from tunelab.encoder.bundle import Bundle
 from tunelab.errors import TuneLabError
 from tunelab.evaluation.metrics import AGREEMENT, auc, interval, pearson
 from tunelab.groups import joined
 from tunelab.training.datasets import Example, by_head
+from tunelab.training.derived import derived_bundle
 from tunelab.training.embedding_store import EmbeddingStore
 from tunelab.training.export import write_heads, write_json
 from tunelab.training.heads import CROSS_ENTROPY, GATE, passes_gate, train_head
@@ -163,17 +163,8 @@ def write_own_bundle(
     """Write a bundle with the encoder of ``source`` and the new heads.
 
     Raises:
-        FileExistsError: ``out`` is there already.
+        SettingsError: ``out`` exists.
     """
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    if out.exists():
-        raise FileExistsError(f"{out.name} exists")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name in (CONFIG, PREPROCESSOR, WEIGHTS, RANGES):
-        if (source.path / name).is_file():
-            shutil.copyfile(source.path / name, unfinished / name)
-    write_heads(tensors, unfinished)
     card = {
         "name": out.name,
         "version": "1",
@@ -182,5 +173,6 @@ def write_own_bundle(
         "heads": dict(rows),
         "dropped": {head: row for head, row in rows.items() if not row["shipped"]},
     }
-    write_json(unfinished / "card.json", card)
-    unfinished.rename(out)
+    with derived_bundle(source, out) as folder:
+        write_heads(tensors, folder)
+        write_json(folder / "card.json", card)

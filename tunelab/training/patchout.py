@@ -5,16 +5,15 @@ Patchout at inference (Koutini et al., Interspeech 2022): of the columns of patc
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file
 
-from tunelab.encoder.bundle import CONFIG, HEADS_FILE, PREPROCESSOR, RANGES, WEIGHTS, Bundle
+from tunelab.encoder.bundle import CONFIG, HEADS_FILE, Bundle
 from tunelab.errors import SettingsError
 from tunelab.evaluation.card import card_markdown, dropped
+from tunelab.training.derived import derived_bundle
 from tunelab.training.export import write_heads, write_json
 from tunelab.training.finish import OF_SCORES
 from tunelab.training.heads import GATE, passes_gate
@@ -22,7 +21,7 @@ from tunelab.training.heads import GATE, passes_gate
 STRIDE = 2
 MEASURED = "every_second_time_patch"
 """In a card: what its heads reach so."""
-_KEPT = ("shipped", "meaning", "loss", "labels", "truth", "split", "n", "n_train", "n_development", "epochs")
+_KEPT = ("meaning", "loss", "labels", "truth", "split", "n", "n_train", "n_development", "epochs")
 """Of a head's row: what is not measured with all patches."""
 
 
@@ -39,29 +38,18 @@ def leave_out_patches(source: Bundle, out: Path) -> Bundle:
     Raises:
         SettingsError: ``out`` exists, the source leaves out patches already, or its card lacks the figures.
     """
-    measured = source.card.get(MEASURED, {})
-    if out.exists():
-        raise SettingsError(f"{out.name} exists")
     if source.pooling.time_patch_stride != 1:
         raise SettingsError(f"{source.name} leaves out patches already")
-    if not measured:
+    if MEASURED not in source.card:
         raise SettingsError(f"the card of {source.name} does not say what its heads reach without every second patch")
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name in (PREPROCESSOR, WEIGHTS, RANGES, "ATTRIBUTION.md"):
-        if (source.path / name).is_file():
-            shutil.copyfile(source.path / name, unfinished / name)
-    config = json.loads((source.path / CONFIG).read_text(encoding="utf-8"))
-    config["tunelab"]["time_patch_stride"] = STRIDE
-    write_json(unfinished / CONFIG, config)
-    card = _card(source, out.name)
-    heads = load_file(source.path / HEADS_FILE)
+    card, heads = _card(source, out.name), load_file(source.path / HEADS_FILE)
     shipped = {head for head, row in card["heads"].items() if row["shipped"]}
-    write_heads({name: values for name, values in heads.items() if name.split(".")[0] in shipped}, unfinished)
-    write_json(unfinished / "card.json", card)
-    (unfinished / "README.md").write_text(card_markdown(card), encoding="utf-8")
-    unfinished.rename(out)
+    section = {**source.ast["tunelab"], "time_patch_stride": STRIDE}
+    with derived_bundle(source, out) as folder:
+        write_json(folder / CONFIG, {**source.ast, "tunelab": section})
+        write_heads({name: values for name, values in heads.items() if name.split(".")[0] in shipped}, folder)
+        write_json(folder / "card.json", card)
+        (folder / "README.md").write_text(card_markdown(card), encoding="utf-8")
     return Bundle.open(out)
 
 

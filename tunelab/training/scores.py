@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tunelab.errors import SettingsError
-from tunelab.training.at_once import at_once
 from tunelab.training.compose import compose
+from tunelab.training.parallel import parallel_map
 
 PREFIX = "rendered-"
 ACOUSTIC, ELECTRONIC = f"{PREFIX}acoustic", f"{PREFIX}electronic"
@@ -58,7 +58,7 @@ def render_scores(out: Path, count: int, fonts: list[Path]) -> int:
         folder = out / package
         folder.mkdir(parents=True, exist_ok=True)
         render = partial(_render_piece, folder, package_number, synthesizer=synthesizer, fonts=fonts)
-        pieces = list(at_once(render, range(count)))
+        pieces = list(parallel_map(render, range(count)))
         made += sum(new for _, new in pieces)
         rows = [row for row, _ in pieces]
         describe_package(folder, rows, {SOUND_FONTS.get(font.name, "unknown") for font in fonts})

@@ -128,20 +128,19 @@ def made_up(unpacked: Path) -> list[str]:
 
 
 def rendered_by(clips: Path) -> list[str]:
-    """The commands that rendered the clips in a folder: one a seed, the smallest first.
+    """The commands that rendered the clips in a folder: one for each seed and kinds, the smallest seed first.
 
     Raises:
         SettingsError: some are of another front end.
     """
-    counts: dict[int, Counter[str]] = {}
-    kinds: dict[int, str] = {}
-    for path in sorted(clips.glob("*-*-*.safetensors")):
+    counts: dict[tuple[int, str], Counter[str]] = {}
+    for path in clips.glob("*-*-*.safetensors"):
         split, seed, _ = path.stem.split("-")
         with open_shard(path) as shard:
-            kinds[int(seed)] = shard.metadata()["kinds"]
-            counts.setdefault(int(seed), Counter())[split] += shard.get_slice("known").get_shape()[0]
+            count = shard.get_slice("known").get_shape()[0]
+            counts.setdefault((int(seed), shard.metadata()["kinds"]), Counter())[split] += count
     return [
         f"tunelab clips CORPUS --seed {seed} --count {number['train']} --heldout-count {number['heldout']}"
-        + (f" --kinds {kinds[seed]}" if kinds[seed] else "")
-        for seed, number in sorted(counts.items())
+        + (f" --kinds {kinds}" if kinds else "")
+        for (seed, kinds), number in sorted(counts.items())
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tunelab.errors import SettingsError
-from tunelab.training.at_once import at_once
+from tunelab.training.parallel import parallel_map
 
 PROGRAM = "espeak-ng"
 PREFIX = "synthetic-voices-"
@@ -65,7 +65,7 @@ def render_voices(out: Path, count: int) -> int:
         about = folder / "usr" / "share" / "doc" / folder.name
         about.mkdir(parents=True, exist_ok=True)
         (about / "copyright").write_text(f"License: {LICENCE}\n")
-        spoken += sum(at_once(partial(_speak, program, folder, place, language), range(count)))
+        spoken += sum(parallel_map(partial(_speak, program, folder, place, language), range(count)))
     return spoken
 
 
